@@ -1,0 +1,1 @@
+"""Everything between a person or a client and the engine."""

@@ -1,0 +1,1 @@
+"""The HTTP API: one router per protocol, in its own thread."""

@@ -1,0 +1,1 @@
+"""The inference engine: cache, scheduler, batching, models. Knows no screens and no servers."""

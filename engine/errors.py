@@ -1,0 +1,106 @@
+"""The errors Stoker raises on purpose; each is translated once, at the edge."""
+
+from __future__ import annotations
+
+
+class StokerError(Exception):
+    """Base of every error that is Stoker's own; ``str(error)`` is fit for a user."""
+
+
+class InvalidRequestError(StokerError):
+    """The request cannot be served as it is; the message says what to change."""
+
+
+class ContextExceededError(InvalidRequestError):
+    """The prompt alone does not fit the model's context.
+
+    Attributes:
+        num_prompt_tokens: Length of the rendered prompt in tokens.
+        max_context_tokens: The model's context limit in tokens.
+    """
+
+    def __init__(self, num_prompt_tokens: int, max_context_tokens: int) -> None:
+        self.num_prompt_tokens = num_prompt_tokens
+        self.max_context_tokens = max_context_tokens
+        super().__init__(
+            f"prompt is too long: {num_prompt_tokens} tokens > {max_context_tokens} maximum"
+        )
+
+
+class ModelNotFoundError(StokerError):
+    """No model of that name is here.
+
+    Attributes:
+        name: The name that was asked for.
+        available: Names that would have worked.
+    """
+
+    def __init__(self, name: str, available: tuple[str, ...]) -> None:
+        self.name = name
+        self.available = available
+        here = ", ".join(available) or "none"
+        super().__init__(f"model {name!r} is not here; available: {here}")
+
+
+class AgentNotFoundError(StokerError):
+    """No agent of that id is known."""
+
+    def __init__(self, agent_id: str) -> None:
+        self.agent_id = agent_id
+        super().__init__(f"no agent {agent_id!r}")
+
+
+class AgentBusyError(StokerError):
+    """The agent has a turn in progress, so the action cannot be taken now."""
+
+    def __init__(self, agent_id: str, action: str) -> None:
+        self.agent_id = agent_id
+        super().__init__(f"cannot {action} {agent_id!r} while it has a turn in progress")
+
+
+class OverloadedError(StokerError):
+    """There is no room for the request now.
+
+    Attributes:
+        retry_after_s: When to try again, in seconds, from the measured rate.
+    """
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(message)
+
+
+class QueueFullError(OverloadedError):
+    """The waiting queue is at its bound."""
+
+
+class PoolExhaustedError(OverloadedError):
+    """The KV cache budget cannot hold the request, even with every idle agent evicted."""
+
+
+class UnavailableError(StokerError):
+    """The engine does not take requests in its present state.
+
+    Attributes:
+        retry_after_s: Estimate of when it will, in seconds.
+    """
+
+    def __init__(self, message: str, retry_after_s: float = 5.0) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(message)
+
+
+class ModelLoadingError(UnavailableError):
+    """A model is being loaded."""
+
+
+class DrainingError(UnavailableError):
+    """The engine is shutting down and admits nothing new."""
+
+
+class EngineFailedError(StokerError):
+    """The engine thread died or a step failed; the message carries the cause."""
+
+
+class ModelLoadError(StokerError):
+    """A model folder or file cannot be loaded; the message says what is wrong with it."""

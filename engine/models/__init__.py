@@ -1,0 +1,1 @@
+"""Models on this machine: finding, importing, and speaking their chat format."""

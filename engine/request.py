@@ -1,0 +1,179 @@
+"""What a generation is asked for and what comes back: requests, sampling parameters, deltas."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from engine.errors import InvalidRequestError, StokerError
+
+MAX_STOP_STRINGS = 16
+MAX_AGENT_ID_CHARS = 200
+
+
+class FinishReason(StrEnum):
+    """Why a generation ended."""
+
+    END_TURN = "end_turn"
+    """The model produced an end-of-turn token."""
+    STOP_STRING = "stop_string"
+    """One of the request's stop strings appeared; it is not part of the text."""
+    MAX_TOKENS = "max_tokens"
+    """``max_tokens`` or the context limit was reached."""
+    ABORTED = "aborted"
+    """The client went away, or somebody aborted the sequence."""
+    ERROR = "error"
+    """The engine failed; the delta carries the error."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingParams:
+    """How to choose tokens. The defaults are greedy.
+
+    Attributes:
+        temperature: 0 is greedy; must be in [0, 5].
+        top_p: Nucleus mass in (0, 1].
+        top_k: Keep the k most likely tokens; 0 keeps all.
+        min_p: Drop tokens less likely than ``min_p`` times the most likely one; in [0, 1].
+        repetition_penalty: Divides (multiplies negative) logits of recent tokens; 1 is off.
+        repetition_context: How many recent tokens the penalties look at.
+        presence_penalty: Subtracted once from logits of tokens generated before; in [-2, 2].
+        frequency_penalty: Subtracted per occurrence of a generated token; in [-2, 2].
+        seed: Makes sampling repeatable, whatever else is in the batch; None draws one.
+        stop: Strings that end the generation; never part of the output.
+        max_tokens: Upper bound of generated tokens; at least 1.
+    """
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    repetition_context: int = 64
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    max_tokens: int = 512
+
+    def __post_init__(self) -> None:
+        """Checks ranges.
+
+        Raises:
+            InvalidRequestError: A value is out of range; the message names it.
+        """
+        _in_range("temperature", self.temperature, 0.0, 5.0)
+        _in_range("top_p", self.top_p, 0.0, 1.0)
+        _in_range("top_k", self.top_k, 0, 1_000_000)
+        _in_range("min_p", self.min_p, 0.0, 1.0)
+        _in_range("repetition_penalty", self.repetition_penalty, 0.01, 10.0)
+        _in_range("repetition_context", self.repetition_context, 0, 1_000_000)
+        _in_range("presence_penalty", self.presence_penalty, -2.0, 2.0)
+        _in_range("frequency_penalty", self.frequency_penalty, -2.0, 2.0)
+        _in_range("max_tokens", self.max_tokens, 1, 10_000_000)
+        if len(self.stop) > MAX_STOP_STRINGS:
+            raise InvalidRequestError(f"at most {MAX_STOP_STRINGS} stop strings are allowed")
+        if not all(self.stop):
+            raise InvalidRequestError("a stop string must not be empty")
+
+
+def _in_range(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:  # also false for NaN
+        raise InvalidRequestError(f"{name} must be between {low} and {high}, not {value}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One turn to generate.
+
+    Attributes:
+        request_id: Unique id, also in logs and response headers.
+        agent_id: The client's conversation identity; None lets the engine find the agent whose
+            last prompt is the longest prefix of this one, or name a new one.
+        agent_hint: Prefix for the name of an agent the engine has to name itself.
+        prompt_token_ids: The rendered prompt, at least one token.
+        sampling: How to choose tokens.
+        protocol: ``anthropic``, ``openai`` or ``local``; for display only.
+    """
+
+    request_id: str
+    agent_id: str | None
+    prompt_token_ids: tuple[int, ...]
+    sampling: SamplingParams
+    agent_hint: str = "anon"
+    protocol: str = "local"
+
+    def __post_init__(self) -> None:
+        """Checks the prompt and the agent id.
+
+        Raises:
+            InvalidRequestError: The prompt is empty, or the agent id is not printable or too long.
+        """
+        if not self.prompt_token_ids:
+            raise InvalidRequestError("the prompt is empty")
+        if self.agent_id is not None:
+            check_agent_id(self.agent_id)
+
+
+def check_agent_id(agent_id: str) -> None:
+    """Refuses ids that could harm a screen or a log.
+
+    Raises:
+        InvalidRequestError: The id is empty, too long, or has unprintable characters.
+    """
+    if not agent_id or len(agent_id) > MAX_AGENT_ID_CHARS or not agent_id.isprintable():
+        raise InvalidRequestError(
+            f"an agent id must be 1 to {MAX_AGENT_ID_CHARS} printable characters"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Token counts and times of one turn.
+
+    Attributes:
+        num_prompt_tokens: All prompt tokens, cached or not.
+        num_cached_tokens: Prompt tokens whose KV came from the cache.
+        num_generated_tokens: Tokens generated so far.
+        queue_s: Seconds from arrival to the first prefill slice.
+        ttft_s: Seconds from arrival to the first token; None before it.
+    """
+
+    num_prompt_tokens: int = 0
+    num_cached_tokens: int = 0
+    num_generated_tokens: int = 0
+    queue_s: float = 0.0
+    ttft_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delta:
+    """What one engine step adds to one generation. The last one has a ``finish_reason``.
+
+    The first delta of a generation is sent when its prompt starts to be processed: it has no
+    text, and its usage already says how much of the prompt came from the cache.
+
+    Attributes:
+        request_id: The request it belongs to.
+        agent_id: The agent that was found or named for it.
+        text: New text, stop strings and partial characters held back; may be empty.
+        token_ids: New tokens, end-of-turn excluded.
+        usage: Counts so far.
+        finish_reason: Set on the last delta only.
+        stop_string: The stop string that ended it, with ``STOP_STRING``.
+        error: Set with ``ERROR``.
+    """
+
+    request_id: str
+    agent_id: str
+    text: str = ""
+    token_ids: tuple[int, ...] = ()
+    usage: Usage = field(default_factory=Usage)
+    finish_reason: FinishReason | None = None
+    stop_string: str | None = None
+    error: StokerError | None = None
+
+
+DeltaSink = Callable[[Delta], None]
+"""Receives deltas on the engine thread, at most one per step; must not block."""

@@ -1,0 +1,1 @@
+"""The rooms that run tensors: devices, model runner, layer caches, sampling."""
