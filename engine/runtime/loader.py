@@ -1,0 +1,114 @@
+"""Loading a model folder into memory, ready to run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.errors import ModelLoadError
+from engine.runtime.device import DeviceProfile
+
+Progress = Callable[[float, str], None]
+"""Told the share that is done, 0-1, and what is being done."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedModel:
+    """A model in memory.
+
+    Attributes:
+        runner: Runs it.
+        num_parameters: Parameter count.
+        weight_bytes: Bytes of its weights in memory.
+        architecture: ``model_type`` of its config.
+        dtype: Type of its weights.
+        batches: Whether it may decode several sequences in one step.
+        restores: Whether its cache may be cut into blocks and restored.
+        fast_paths: What the device's profile switched on for it.
+        notes: What it cannot do and why, in words; each is worth an event.
+        load_s: Seconds that loading and the self-test took.
+    """
+
+    runner: Any
+    num_parameters: int
+    weight_bytes: int
+    architecture: str
+    dtype: str
+    batches: bool
+    restores: bool
+    fast_paths: tuple[str, ...]
+    notes: tuple[str, ...]
+    load_s: float
+
+
+def load(path: Path, profile: DeviceProfile, progress: Progress) -> LoadedModel:
+    """Loads a model folder and tests it.
+
+    Args:
+        path: Folder with ``config.json``, weights and tokenizer.
+        profile: The device to run on.
+        progress: Told how far it is.
+
+    Raises:
+        ModelLoadError: The folder is not a model that can be run here.
+    """
+    began_s = time.monotonic()
+    progress(0.05, "importing mlx-lm")
+    import mlx.core as mx
+    from mlx.utils import tree_flatten
+    from mlx_lm.utils import load_model
+
+    from engine.runtime import cpu, ragged
+    from engine.runtime.runner import ModelRunner
+    from engine.runtime.selftest import self_test
+
+    progress(0.4, "reading weights")
+    try:
+        model, config = load_model(path, lazy=True)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise ModelLoadError(f"cannot load the model in {path}: {error}") from error
+    if profile.name == "cpu":
+        _use_float32(model, mx)
+    mx.eval(model.parameters())
+    fast_paths, notes = cpu.install(model, profile) if profile.name == "cpu" else ((), ())
+    ragged.install()
+    progress(0.8, "self-test")
+    runner = ModelRunner(model)
+    result = self_test(model, runner, int(config.get("vocab_size", 64)))
+    runner.batches = result.batches
+    mx.clear_cache()
+    parameters = [array for _, array in tree_flatten(model.parameters())]
+    progress(1.0, "ready")
+    return LoadedModel(
+        runner=runner,
+        num_parameters=sum(array.size for array in parameters),
+        weight_bytes=sum(array.nbytes for array in parameters),
+        architecture=str(config.get("model_type", "")),
+        dtype=_dtype_name(parameters),
+        batches=result.batches,
+        restores=result.restores,
+        fast_paths=tuple(fast_paths),
+        notes=(*notes, *result.reasons),
+        load_s=time.monotonic() - began_s,
+    )
+
+
+def _use_float32(model: Any, mx: Any) -> None:
+    """16-bit arithmetic is emulated on processors without it, several times slower than 32-bit."""
+    model.apply(lambda array: array.astype(mx.float32) if _is_half(array, mx) else array)
+
+
+def _is_half(array: Any, mx: Any) -> bool:
+    return array.dtype in (mx.float16, mx.bfloat16)
+
+
+def _dtype_name(parameters: list[Any]) -> str:
+    """The type most of the weights' bytes have."""
+    sizes: dict[str, int] = {}
+    for array in parameters:
+        name = str(array.dtype).removeprefix("mlx.core.")
+        sizes[name] = sizes.get(name, 0) + array.nbytes
+    return max(sizes, key=lambda name: sizes[name], default="")

@@ -1,0 +1,158 @@
+"""Ragged batched decode: linear layers on all sequences at once, attention on each one's own cache.
+
+mlx-lm models read ``cache.offset``, call ``cache.update_and_fetch`` and then the function
+``scaled_dot_product_attention`` that their module imported. A ``RaggedLayer`` stands in for the
+cache of one layer, and that function is replaced, in the model's own module, by one that knows it.
+Nothing is padded, and a sequence joins or leaves a batch by being in the list or not.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import mlx.core as mx
+from mlx_lm.models.cache import ArraysCache, KVCache, RotatingKVCache
+
+_ATTENTION_NAME = "scaled_dot_product_attention"
+
+
+class RaggedLayer:
+    """One layer's attention caches of several sequences, for a step of one token each."""
+
+    def __init__(self, caches: Sequence[Any], offset: mx.array) -> None:
+        """Stands in for a layer cache.
+
+        Args:
+            caches: Each sequence's own cache of this layer.
+            offset: Their offsets, shape [batch], int32.
+        """
+        self._caches = caches
+        self._rows: list[tuple[Any, Any]] = []
+        self.offset = offset
+
+    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
+        """Appends one row to each sequence's cache.
+
+        Args:
+            keys: New keys, shape [batch, kv_heads, 1, head_dim].
+            values: New values, shape [batch, kv_heads, 1, head_dim].
+
+        Returns:
+            The arguments; attention reads the full rows from the caches.
+        """
+        self._rows = [
+            cache.update_and_fetch(keys[i : i + 1], values[i : i + 1])
+            for i, cache in enumerate(self._caches)
+        ]
+        return keys, values
+
+    def make_mask(self, *args: object, **kwargs: object) -> None:
+        """No mask: each sequence attends to all of its own cache."""
+
+    def attend(
+        self, attention: Callable[..., mx.array], queries: mx.array, **kwargs: Any
+    ) -> mx.array:
+        """Attention of each sequence over its own rows.
+
+        Args:
+            attention: The function the model would have called.
+            queries: Shape [batch, heads, 1, head_dim].
+            **kwargs: What the model passed on: scale, sinks.
+
+        Returns:
+            Shape [batch, heads, 1, value_dim].
+        """
+        parts = [
+            attention(queries[i : i + 1], keys, values, cache=cache, mask=None, **kwargs)
+            for i, (cache, (keys, values)) in enumerate(zip(self._caches, self._rows, strict=True))
+        ]
+        return mx.concatenate(parts, axis=0)
+
+
+class RaggedState:
+    """One state-space layer's states of several sequences, stacked for a step and split after."""
+
+    lengths = None
+    left_padding = None
+
+    def __init__(self, caches: Sequence[ArraysCache]) -> None:
+        """Stands in for an ``ArraysCache``."""
+        self._caches = caches
+
+    def __getitem__(self, index: int) -> mx.array | None:
+        """The states stacked along the batch axis; None before the first token."""
+        states = [cache[index] for cache in self._caches]
+        if any(state is None for state in states):
+            return None
+        return mx.concatenate(states, axis=0)
+
+    def __setitem__(self, index: int, value: mx.array) -> None:
+        """Gives each sequence its row back."""
+        for i, cache in enumerate(self._caches):
+            cache[index] = value[i : i + 1]
+
+    def make_mask(self, *args: object, **kwargs: object) -> None:
+        """No mask: nothing is padded."""
+
+    def advance(self, num_tokens: int) -> None:
+        """Moves each sequence's clock."""
+        for cache in self._caches:
+            cache.advance(num_tokens)
+
+
+def ragged_layers(sequence_caches: Sequence[Sequence[Any]]) -> list[RaggedLayer | RaggedState]:
+    """Stand-ins for every layer, for a batch of sequences.
+
+    Args:
+        sequence_caches: For each sequence its layer caches, as mlx-lm makes them.
+
+    Raises:
+        TypeError: A layer keeps something that cannot be batched this way.
+    """
+    offsets: dict[tuple[int, ...], mx.array] = {}
+    layers: list[RaggedLayer | RaggedState] = []
+    for caches in zip(*sequence_caches, strict=True):
+        if isinstance(caches[0], KVCache | RotatingKVCache):
+            # Layers of a kind share their offsets: one small array a step, not one a layer.
+            key = tuple(cache.offset for cache in caches)
+            if key not in offsets:
+                offsets[key] = mx.array(key, dtype=mx.int32)
+            layers.append(RaggedLayer(caches, offsets[key]))
+        elif isinstance(caches[0], ArraysCache):
+            layers.append(RaggedState(caches))
+        else:
+            raise TypeError(f"{type(caches[0]).__name__} cannot be batched")
+    return layers
+
+
+def install() -> None:
+    """Lets every loaded mlx-lm model module hand ragged layers to their own attention.
+
+    Safe to call again, after further model modules were loaded or their attention replaced.
+    """
+    for name, module in list(sys.modules.items()):
+        if not name.startswith("mlx_lm.models."):
+            continue
+        attention = getattr(module, _ATTENTION_NAME, None)
+        if attention is not None and not getattr(attention, "knows_ragged", False):
+            setattr(module, _ATTENTION_NAME, _dispatch(attention))
+
+
+def _dispatch(attention: Callable[..., mx.array]) -> Callable[..., mx.array]:
+    def dispatched(
+        queries: mx.array,
+        keys: mx.array,
+        values: mx.array,
+        cache: Any,
+        scale: float,
+        mask: mx.array | str | None,
+        **kwargs: Any,
+    ) -> mx.array:
+        if isinstance(cache, RaggedLayer):
+            return cache.attend(attention, queries, scale=scale, **kwargs)
+        return attention(queries, keys, values, cache=cache, scale=scale, mask=mask, **kwargs)
+
+    dispatched.knows_ragged = True  # type: ignore[attr-defined]
+    return dispatched

@@ -1,0 +1,179 @@
+"""Who runs next: a bounded queue, one decode step for all, one prefill slice by a time budget.
+
+Pure: time is passed in, nothing is read or written, no tensor is touched.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from engine.errors import QueueFullError
+from engine.sequence import Sequence, SequenceStatus
+
+RATE_MEMORY = 0.8
+"""Weight of the past in the running average of prefill seconds per token."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchedulerLimits:
+    """Bounds of the scheduler.
+
+    Attributes:
+        max_waiting: Requests that may wait.
+        max_running: Sequences that may run at once.
+        decode_stall_ms: How long a prefill slice may keep decoders waiting, in milliseconds.
+        min_slice_tokens: Prefill slices are not cut shorter than this.
+        max_slice_tokens: Prefill slices are not longer than this, even when nobody decodes.
+    """
+
+    max_waiting: int = 256
+    max_running: int = 32
+    decode_stall_ms: float = 200.0
+    min_slice_tokens: int = 16
+    max_slice_tokens: int = 512
+
+
+class Scheduler:
+    """Holds the waiting queue and the running batch."""
+
+    def __init__(self, limits: SchedulerLimits) -> None:
+        """Makes an empty scheduler."""
+        self.limits = limits
+        self.waiting: deque[Sequence] = deque()
+        self.running: list[Sequence] = []
+        self._prefill_s_per_token: float | None = None
+        self._turn_s: float | None = None
+
+    def __iter__(self) -> Iterator[Sequence]:
+        """Every sequence, running ones first."""
+        yield from self.running
+        yield from self.waiting
+
+    @property
+    def has_work(self) -> bool:
+        """Whether anything waits or runs."""
+        return bool(self.waiting or self.running)
+
+    @property
+    def decoding(self) -> list[Sequence]:
+        """Running sequences whose next token can be computed."""
+        return [s for s in self.running if s.status is SequenceStatus.DECODING]
+
+    def add(self, sequence: Sequence) -> None:
+        """Queues a sequence.
+
+        Raises:
+            QueueFullError: The queue is at its bound.
+        """
+        if len(self.waiting) >= self.limits.max_waiting:
+            raise QueueFullError(
+                f"{len(self.waiting)} requests are waiting already; try again later",
+                self.retry_after_s(),
+            )
+        self.waiting.append(sequence)
+
+    def requeue(self, sequence: Sequence) -> None:
+        """Puts a preempted sequence back at the front of the queue."""
+        self.running.remove(sequence)
+        sequence.status = SequenceStatus.WAITING
+        self.waiting.appendleft(sequence)
+
+    def admit(self, make_room: Callable[[Sequence], bool]) -> list[Sequence]:
+        """Moves waiting sequences into the running batch, first come first served.
+
+        One turn of an agent runs at a time. A sequence that finds no room stops those behind
+        it, so that a large one is not overtaken for ever.
+
+        Args:
+            make_room: Whether there is room for a sequence; takes it if so.
+
+        Returns:
+            The sequences admitted now.
+        """
+        admitted: list[Sequence] = []
+        passed_over: list[Sequence] = []
+        busy = {s.agent.agent_id for s in self.running}
+        while self.waiting and len(self.running) < self.limits.max_running:
+            sequence = self.waiting.popleft()
+            if sequence.agent.agent_id in busy:
+                passed_over.append(sequence)
+                continue
+            if not make_room(sequence):
+                passed_over.append(sequence)
+                break
+            busy.add(sequence.agent.agent_id)
+            sequence.status = SequenceStatus.PREFILLING
+            self.running.append(sequence)
+            admitted.append(sequence)
+        self.waiting.extendleft(reversed(passed_over))
+        return admitted
+
+    def next_prefill(self, now_s: float) -> Sequence | None:
+        """The running sequence whose prompt is worked on next.
+
+        The shortest remaining work first, with waiting time counted in its favour: a second
+        waited outweighs half a second of work, so nobody starves behind newcomers.
+
+        Args:
+            now_s: Monotonic seconds.
+        """
+        prefilling = [s for s in self.running if s.status is SequenceStatus.PREFILLING]
+        if not prefilling:
+            return None
+        s_per_token = self._prefill_s_per_token or 0.001
+        return min(
+            prefilling,
+            key=lambda s: s.num_remaining_tokens * s_per_token - 0.5 * (now_s - s.arrival_s),
+        )
+
+    def slice_tokens(self, num_decoding: int) -> int:
+        """Length of the next prefill slice in tokens.
+
+        Args:
+            num_decoding: Sequences that wait for the slice to end; 0 allows the longest slice.
+        """
+        limits = self.limits
+        if num_decoding == 0:
+            return limits.max_slice_tokens
+        if self._prefill_s_per_token is None:
+            return limits.min_slice_tokens
+        fitting = int(limits.decode_stall_ms / 1000 / self._prefill_s_per_token)
+        return max(limits.min_slice_tokens, min(limits.max_slice_tokens, fitting))
+
+    def observe_prefill(self, num_tokens: int, seconds: float) -> None:
+        """Learns from a prefill slice how long a token takes."""
+        measured = seconds / max(1, num_tokens)
+        if self._prefill_s_per_token is None:
+            self._prefill_s_per_token = measured
+        else:
+            past = RATE_MEMORY * self._prefill_s_per_token
+            self._prefill_s_per_token = past + (1 - RATE_MEMORY) * measured
+
+    def observe_turn(self, seconds: float) -> None:
+        """Learns from a finished turn how long one takes from start to end."""
+        past = seconds if self._turn_s is None else self._turn_s
+        self._turn_s = RATE_MEMORY * past + (1 - RATE_MEMORY) * seconds
+
+    def prefill_eta_s(self, num_tokens: int) -> float | None:
+        """Estimated seconds to prefill a number of tokens; None before anything was measured."""
+        if self._prefill_s_per_token is None:
+            return None
+        return num_tokens * self._prefill_s_per_token
+
+    def retry_after_s(self) -> float:
+        """When room is likely: the time of one turn, from the turns measured so far."""
+        return max(1.0, self._turn_s or 1.0)
+
+    def remove(self, sequence: Sequence) -> None:
+        """Takes a sequence out, wherever it is."""
+        if sequence in self.running:
+            self.running.remove(sequence)
+        else:
+            self.waiting.remove(sequence)
+        sequence.status = SequenceStatus.FINISHED
+
+    def youngest_running(self) -> Sequence | None:
+        """The running sequence that arrived last: the one to preempt."""
+        return max(self.running, key=lambda s: s.arrival_s, default=None)

@@ -1,0 +1,83 @@
+"""A sequence: one turn on its way through the engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from engine.cache.agents import Agent
+from engine.cache.block import KVBlock, blocks_for
+from engine.request import DeltaSink, Request
+
+
+class SequenceStatus(StrEnum):
+    """Where a sequence is."""
+
+    WAITING = "waiting"
+    PREFILLING = "prefilling"
+    DECODING = "decoding"
+    FINISHED = "finished"
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """One turn: its tokens, its place in the cache, and its clock.
+
+    Attributes:
+        request: What was asked for.
+        sink: Where deltas go.
+        agent: Whose turn it is.
+        arrival_s: When it was queued, monotonic seconds.
+        token_ids: Prompt, then generated tokens.
+        hashes: Hashes of the full blocks of ``token_ids`` as far as known.
+        max_tokens: Generated tokens at most, clamped to what the context and the pool can hold.
+        status: Where it is.
+        num_computed_tokens: Tokens whose KV is in the sequence's own cache.
+        num_cached_tokens: Prompt tokens that came from the pool.
+        block_table: Sealed blocks of its beginning, held by the sequence.
+        working_blocks: Unsealed blocks that pay for its own cache.
+        caches: Its own cache, one object per layer; None until it is admitted.
+        started_s: When its first prefill slice began.
+        first_token_s: When its first token came.
+        last_prefill_s: When its last prefill slice ended.
+        last_miss: Why it recomputes tokens its agent had; empty when it does not.
+    """
+
+    request: Request
+    sink: DeltaSink
+    agent: Agent
+    arrival_s: float
+    max_tokens: int
+    token_ids: list[int]
+    hashes: list[bytes] = field(default_factory=list)
+    status: SequenceStatus = SequenceStatus.WAITING
+    num_computed_tokens: int = 0
+    num_cached_tokens: int = 0
+    block_table: list[KVBlock] = field(default_factory=list)
+    working_blocks: list[KVBlock] = field(default_factory=list)
+    caches: Any = None
+    started_s: float | None = None
+    first_token_s: float | None = None
+    last_prefill_s: float | None = None
+    last_miss: str = ""
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        """Length of the prompt."""
+        return len(self.request.prompt_token_ids)
+
+    @property
+    def num_generated_tokens(self) -> int:
+        """Tokens generated so far."""
+        return len(self.token_ids) - self.num_prompt_tokens
+
+    @property
+    def num_remaining_tokens(self) -> int:
+        """Tokens still to prefill before the next token can be sampled."""
+        return len(self.token_ids) - self.num_computed_tokens
+
+    @property
+    def num_missing_blocks(self) -> int:
+        """Working blocks it needs for the tokens it has now, and has not."""
+        return max(0, blocks_for(len(self.token_ids)) - len(self.working_blocks))
