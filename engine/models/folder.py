@@ -175,6 +175,14 @@ def put_in_place(scratch: Path, target: Path) -> None:
     fsync_path(target.parent)
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Writes a small file so that a reader finds the old text or the new, never a part."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    scratch.write_text(text, "utf-8")
+    fsync_path(scratch)
+    scratch.replace(path)
+
+
 def fsync_path(path: Path) -> None:
     """Forces a file or a folder to the disk itself, past the drive's cache on macOS."""
     descriptor = os.open(path, os.O_RDONLY)

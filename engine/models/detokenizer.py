@@ -1,0 +1,114 @@
+"""Tokens to text, one at a time, holding back what is not yet certain."""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from tokenizers import Tokenizer
+
+_REPLACEMENT = "\ufffd"
+_MAX_HELD_TOKENS = 16
+"""Longer than any character's bytes: more held tokens than this are broken text, not half a one."""
+
+
+class Detokenizer(Protocol):
+    """Text of one growing token sequence. Special tokens have no text."""
+
+    def add(self, token_id: int) -> str:
+        """The text that becomes certain with one more token; half a character is held back."""
+
+    def flush(self) -> str:
+        """What is still held back, as far as it is text; call once, at the end."""
+
+
+class ByteDetokenizer:
+    """For byte-level tokenizers: every token has its own bytes, whatever stands around it.
+
+    Args:
+        token_bytes: The bytes of each token; a token that is missing has none.
+    """
+
+    def __init__(self, token_bytes: Mapping[int, bytes]) -> None:
+        self._token_bytes = token_bytes
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def add(self, token_id: int) -> str:
+        """The text that becomes certain with one more token."""
+        return self._decoder.decode(self._token_bytes.get(token_id, b""))
+
+    def flush(self) -> str:
+        """The held-back bytes as replacement characters."""
+        return self._decoder.decode(b"", final=True)
+
+
+class WindowDetokenizer:
+    """For any tokenizer: decodes the last few tokens with and without the new one.
+
+    The window starts at a token whose text is already out, because decoders treat the first token
+    of a text in a way of its own (they drop its leading space).
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._window: list[int] = []
+        self._num_out = 0  # leading tokens of the window whose text is out
+
+    def add(self, token_id: int) -> str:
+        """The text that becomes certain with one more token."""
+        self._window.append(token_id)
+        text = self._new_text()
+        num_held = len(self._window) - self._num_out
+        if not text or (text.endswith(_REPLACEMENT) and num_held <= _MAX_HELD_TOKENS):
+            return ""
+        del self._window[: self._num_out]
+        self._num_out = len(self._window)
+        return text
+
+    def flush(self) -> str:
+        """The text of the held-back tokens."""
+        text = self._new_text()
+        self._num_out = len(self._window)
+        return text
+
+    def _new_text(self) -> str:
+        known = self._tokenizer.decode(self._window[: self._num_out])
+        return self._tokenizer.decode(self._window)[len(known) :]
+
+
+def token_decoder(tokenizer: Tokenizer) -> Callable[[], Detokenizer]:
+    """What makes detokenizers for a tokenizer, the fast kind where its tokens are bytes."""
+    fields = json.loads(tokenizer.to_str())
+    if (fields.get("decoder") or {}).get("type") != "ByteLevel":
+        return lambda: WindowDetokenizer(tokenizer)
+    special = {token["id"] for token in fields["added_tokens"] if token["special"]}
+    alphabet = _byte_alphabet()
+    token_bytes = {
+        token_id: _bytes_of(token, alphabet)
+        for token, token_id in tokenizer.get_vocab(with_added_tokens=True).items()
+        if token_id not in special
+    }
+    return lambda: ByteDetokenizer(token_bytes)
+
+
+def _bytes_of(token: str, alphabet: Mapping[str, int]) -> bytes:
+    """A token's bytes; an added token may be spelt in plain text instead of the alphabet."""
+    try:
+        return bytes([alphabet[char] for char in token])
+    except KeyError:
+        return token.encode()
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """The printable character that stands for each byte in byte-level vocabularies (GPT-2's).
+
+    Bytes that are printable in Latin-1 stand for themselves; the others, in order, are the
+    characters from U+0100 on.
+    """
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = [byte for byte in range(256) if byte not in printable]
+    alphabet = {chr(byte): byte for byte in printable}
+    alphabet.update({chr(0x100 + number): byte for number, byte in enumerate(others)})
+    return alphabet

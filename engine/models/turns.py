@@ -1,0 +1,180 @@
+"""Turns a conversation into what a chat template can take, losing nothing of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from engine.errors import InvalidRequestError
+from engine.messages import Message, Role, ToolCall, ToolSpec
+from engine.models.template import TemplateAbilities, Turn
+
+TOOL_CALL_OPEN = "<tool_call>"
+TOOL_CALL_CLOSE = "</tool_call>"
+_JOIN = "\n\n"
+_TOOLS_INTRO = """# Tools
+
+You may call the functions described between <tools> and </tools>, one JSON object per line:
+<tools>
+"""
+_TOOLS_OUTRO = """
+</tools>
+
+To call one, write its name and arguments as JSON between <tool_call> and </tool_call>:
+<tool_call>
+{"name": "function name", "arguments": {"argument": "value"}}
+</tool_call>"""
+
+
+def parse_turns(messages: Sequence[Message]) -> list[Turn]:
+    """Messages as template turns, tool calls parsed, results named after their calls."""
+    names = {call.call_id: call.name for message in messages for call in message.tool_calls}
+    return [_parse_turn(message, names) for message in messages]
+
+
+def _parse_turn(message: Message, names: dict[str, str]) -> Turn:
+    turn: Turn = {"role": message.role.value, "content": message.text}
+    if message.tool_calls:
+        turn["tool_calls"] = [_parse_call(call) for call in message.tool_calls]
+    if message.role is Role.TOOL:
+        turn["tool_call_id"] = message.tool_call_id or ""
+        turn["name"] = names.get(message.tool_call_id or "", "")
+        if message.is_error:
+            turn["content"] = f"Error: {message.text}"
+    return turn
+
+
+def _parse_call(call: ToolCall) -> dict[str, Any]:
+    try:
+        arguments = json.loads(call.arguments_json or "{}")
+    except ValueError:
+        arguments = call.arguments_json
+    if not isinstance(arguments, dict):  # a model's slip must not make its own past unreadable
+        arguments = {"input": arguments}
+    return {
+        "type": "function",
+        "id": call.call_id,
+        "function": {"name": call.name, "arguments": arguments},
+    }
+
+
+def parse_tools(tools: Sequence[ToolSpec]) -> list[Turn]:
+    """Tool definitions as templates know them.
+
+    Raises:
+        InvalidRequestError: The parameters of a tool are not JSON.
+    """
+    return [{"type": "function", "function": _parse_function(tool)} for tool in tools]
+
+
+def _parse_function(tool: ToolSpec) -> dict[str, Any]:
+    try:
+        parameters = json.loads(tool.parameters_json or "{}")
+    except ValueError:
+        raise InvalidRequestError(f"the parameters of tool {tool.name!r} are not JSON") from None
+    return {"name": tool.name, "description": tool.description, "parameters": parameters}
+
+
+def fit_turns(
+    turns: Sequence[Turn], tools: Sequence[Turn], abilities: TemplateAbilities
+) -> tuple[list[Turn], list[Turn]]:
+    """Rewrites what the template cannot take as something it can.
+
+    Args:
+        turns: The conversation.
+        tools: Tool definitions.
+        abilities: What the template takes as it is.
+
+    Returns:
+        The turns and the tools to render; no tools where they became text.
+    """
+    fitted, native_tools = list(turns), list(tools)
+    if not abilities.tools:
+        fitted = _tools_as_text(fitted, native_tools)
+        native_tools = []
+    if not abilities.late_system:
+        fitted = [
+            _as_reminder(turn) if index > 0 and turn["role"] == "system" else turn
+            for index, turn in enumerate(_merge_leading_system(fitted))
+        ]
+    if not abilities.system and fitted and fitted[0]["role"] == "system":
+        fitted[0] = {**fitted[0], "role": "user"}
+        fitted = _merge_roles(fitted)
+    if not abilities.repeated_roles:
+        fitted = _merge_roles(fitted)
+    return fitted, native_tools
+
+
+def _tools_as_text(turns: Sequence[Turn], tools: Sequence[Turn]) -> list[Turn]:
+    """Definitions into the system text, calls and results into tagged text."""
+    written = _merge_results(_without_calls(turn) for turn in turns)
+    if not tools:
+        return written
+    lines = "\n".join(canonical_json(tool["function"]) for tool in tools)
+    section = _TOOLS_INTRO + lines + _TOOLS_OUTRO
+    if written and written[0]["role"] == "system":
+        text = section + _JOIN + written[0]["content"]
+        return [{**written[0], "content": text}, *written[1:]]
+    return [{"role": "system", "content": section}, *written]
+
+
+def _without_calls(turn: Turn) -> Turn:
+    """The turn with its tool calls, or its tool result, written out as text."""
+    if turn["role"] == "tool":
+        return {"role": "tool", "content": f"<tool_response>\n{turn['content']}\n</tool_response>"}
+    if "tool_calls" not in turn:
+        return turn
+    calls = [
+        f"{TOOL_CALL_OPEN}\n{canonical_json(call['function'])}\n{TOOL_CALL_CLOSE}"
+        for call in turn["tool_calls"]
+    ]
+    text = "\n".join([turn["content"], *calls] if turn["content"] else calls)
+    return {"role": turn["role"], "content": text}
+
+
+def _merge_results(turns: Iterable[Turn]) -> list[Turn]:
+    """Runs of tool results become one user turn each."""
+    merged: list[Turn] = []
+    in_results = False
+    for turn in turns:
+        if turn["role"] != "tool":
+            merged.append(turn)
+            in_results = False
+        elif in_results:
+            merged[-1] = {"role": "user", "content": f"{merged[-1]['content']}\n{turn['content']}"}
+        else:
+            merged.append({"role": "user", "content": turn["content"]})
+            in_results = True
+    return merged
+
+
+def _as_reminder(turn: Turn) -> Turn:
+    text = f"<system-reminder>\n{turn['content']}\n</system-reminder>"
+    return {"role": "user", "content": text}
+
+
+def _merge_leading_system(turns: Sequence[Turn]) -> list[Turn]:
+    num_leading = 0
+    while num_leading < len(turns) and turns[num_leading]["role"] == "system":
+        num_leading += 1
+    return [*_merge_roles(turns[:num_leading]), *turns[num_leading:]]
+
+
+def _merge_roles(turns: Sequence[Turn]) -> list[Turn]:
+    """Joins neighbours of one role; tool results stay apart, for each answers its own call."""
+    merged: list[Turn] = []
+    for turn in turns:
+        if not merged or merged[-1]["role"] != turn["role"] or turn["role"] == "tool":
+            merged.append(turn)
+            continue
+        last = merged[-1]
+        joined = {**last, "content": _JOIN.join(filter(None, (last["content"], turn["content"])))}
+        calls = [*last.get("tool_calls", ()), *turn.get("tool_calls", ())]
+        merged[-1] = {**joined, "tool_calls": calls} if calls else joined
+    return merged
+
+
+def canonical_json(value: object) -> str:
+    """One text per value: sorted keys, no spaces to spare, no escapes that need not be."""
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
