@@ -8,7 +8,8 @@ from typing import Any
 
 from engine.cache.agents import Agent
 from engine.cache.block import KVBlock, blocks_for
-from engine.request import DeltaSink, Request
+from engine.output import Output
+from engine.request import DeltaSink, Request, Usage
 
 
 class SequenceStatus(StrEnum):
@@ -29,9 +30,10 @@ class Sequence:
         sink: Where deltas go.
         agent: Whose turn it is.
         arrival_s: When it was queued, monotonic seconds.
+        output: Its text as it grows.
+        sampler: Chooses its tokens.
         token_ids: Prompt, then generated tokens.
         hashes: Hashes of the full blocks of ``token_ids`` as far as known.
-        max_tokens: Generated tokens at most, clamped to what the context and the pool can hold.
         status: Where it is.
         num_computed_tokens: Tokens whose KV is in the sequence's own cache.
         num_cached_tokens: Prompt tokens that came from the pool.
@@ -40,7 +42,6 @@ class Sequence:
         caches: Its own cache, one object per layer; None until it is admitted.
         started_s: When its first prefill slice began.
         first_token_s: When its first token came.
-        last_prefill_s: When its last prefill slice ended.
         last_miss: Why it recomputes tokens its agent had; empty when it does not.
     """
 
@@ -48,7 +49,8 @@ class Sequence:
     sink: DeltaSink
     agent: Agent
     arrival_s: float
-    max_tokens: int
+    output: Output
+    sampler: Any
     token_ids: list[int]
     hashes: list[bytes] = field(default_factory=list)
     status: SequenceStatus = SequenceStatus.WAITING
@@ -59,8 +61,24 @@ class Sequence:
     caches: Any = None
     started_s: float | None = None
     first_token_s: float | None = None
-    last_prefill_s: float | None = None
     last_miss: str = ""
+
+    @property
+    def ttft_s(self) -> float | None:
+        """Seconds from arrival to the first token; None before it."""
+        return None if self.first_token_s is None else self.first_token_s - self.arrival_s
+
+    @property
+    def usage(self) -> Usage:
+        """Counts and times so far."""
+        started_s = self.started_s if self.started_s is not None else self.arrival_s
+        return Usage(
+            num_prompt_tokens=self.num_prompt_tokens,
+            num_cached_tokens=self.num_cached_tokens,
+            num_generated_tokens=self.output.num_tokens,
+            queue_s=started_s - self.arrival_s,
+            ttft_s=self.ttft_s,
+        )
 
     @property
     def num_prompt_tokens(self) -> int:

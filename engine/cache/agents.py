@@ -11,6 +11,25 @@ from engine.cache.pool import BlockPool
 from engine.errors import AgentBusyError, AgentNotFoundError
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastTurn:
+    """What an agent's last turn was like.
+
+    Attributes:
+        num_prompt_tokens: Its prompt.
+        num_cached_tokens: The part that came from the cache.
+        num_generated_tokens: What it generated.
+        ttft_s: Time to first token; None if it never came.
+        miss: Why tokens were recomputed.
+    """
+
+    num_prompt_tokens: int = 0
+    num_cached_tokens: int = 0
+    num_generated_tokens: int = 0
+    ttft_s: float | None = None
+    miss: str = ""
+
+
 @dataclass(slots=True, eq=False)
 class Agent:
     """A client's conversation identity and the cache of its last turn.
@@ -26,6 +45,7 @@ class Agent:
         num_active: Turns in progress, waiting or running.
         last_active_s: When its last turn ended, monotonic seconds.
         num_turns: Turns finished.
+        last_turn: What the last one was like.
         evicted: Whether its cache was taken away since its last turn.
     """
 
@@ -39,6 +59,7 @@ class Agent:
     num_active: int = 0
     last_active_s: float = 0.0
     num_turns: int = 0
+    last_turn: LastTurn = LastTurn()
     evicted: bool = False
 
     @property
@@ -190,10 +211,6 @@ class AgentStore:
             if num_relieved >= num_blocks:
                 return True
         return False
-
-    def shared_blocks(self, agent: Agent) -> int:
-        """How many of an agent's blocks somebody else holds too."""
-        return sum(block.ref_count > 1 for block in agent.block_table)
 
 
 def explain_miss(agent: Agent, prompt_token_ids: Sequence[int], num_cached_tokens: int) -> str:

@@ -30,7 +30,6 @@ class BlockPool:
         # An ordered dict, so that a cached block that is wanted again leaves the middle in O(1).
         self._cached: OrderedDict[int, KVBlock] = OrderedDict()
         self._by_hash: dict[bytes, KVBlock] = {}
-        self._num_shared = 0
 
     def __iter__(self) -> Iterator[KVBlock]:
         """Every block that was ever used, by block id."""
@@ -50,11 +49,6 @@ class BlockPool:
     def num_referenced_blocks(self) -> int:
         """Blocks held by at least one table."""
         return len(self._blocks) - len(self._free) - len(self._cached)
-
-    @property
-    def num_shared_blocks(self) -> int:
-        """Blocks held by more than one table."""
-        return self._num_shared
 
     @property
     def num_allocatable_blocks(self) -> int:
@@ -92,8 +86,6 @@ class BlockPool:
         """Adds a holder to a referenced or cached block."""
         if block.ref_count == 0:
             del self._cached[block.block_id]
-        elif block.ref_count == 1:
-            self._num_shared += 1
         block.ref_count += 1
         return block
 
@@ -106,8 +98,6 @@ class BlockPool:
         if block.ref_count == 0:
             raise ValueError(f"block {block.block_id} is not held by anybody")
         block.ref_count -= 1
-        if block.ref_count == 1:
-            self._num_shared -= 1
         if block.ref_count == 0:
             if block.block_hash is None:
                 block.reset()
@@ -179,7 +169,6 @@ class BlockPool:
             == self.num_total_blocks
         )
         assert self.num_referenced_blocks == len(+holders)
-        assert self._num_shared == sum(count > 1 for count in holders.values())
         assert all(block.ref_count == 0 for block in self._cached.values())
         assert all(block.block_hash is None for block in self._free)
         assert len(self._by_hash) == sum(b.block_hash is not None for b in self._blocks)

@@ -1,0 +1,263 @@
+"""The engine: owns its thread; drains commands, steps, publishes."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from engine.commands import (
+    Abort,
+    AbortAgent,
+    Command,
+    EvictAgent,
+    EvictIdle,
+    Generate,
+    Note,
+    PinAgent,
+    Shutdown,
+)
+from engine.errors import (
+    DrainingError,
+    EngineFailedError,
+    StokerError,
+)
+from engine.messages import ChatFormat
+from engine.settings import EngineSettings
+from engine.snapshot import EngineSnapshot, EngineStatus
+from engine.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from engine.core import EngineCore
+    from engine.loading import LoadedEngine
+
+PUBLISH_S = 0.1
+"""Snapshots are drawn at most this often, but for changes of status."""
+
+
+class Engine:
+    """Serves one model on a thread of its own. See ``engine.face.EngineFace``."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        """Makes an engine that has not started.
+
+        Args:
+            settings: What it is told.
+        """
+        self._settings = settings
+        self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="stoker-engine", daemon=True)
+        self._telemetry = Telemetry(time.time)
+        self._started_s = time.monotonic()
+        self._snapshot = EngineSnapshot(time=time.time())
+        self._published_s = 0.0
+        self._status = EngineStatus.STARTING
+        self._status_text = ""
+        self._progress = 0.0
+        self._loaded: LoadedEngine | None = None
+        self._num_steps = 0
+        self._drain_until_s: float | None = None
+
+    @property
+    def snapshot(self) -> EngineSnapshot:
+        """The newest snapshot."""
+        return self._snapshot
+
+    @property
+    def chat_format(self) -> ChatFormat | None:
+        """The text side of the active model; None until it is loaded."""
+        return self._loaded.chat if self._loaded else None
+
+    def start(self) -> None:
+        """Starts the thread; the model loads there."""
+        self._thread.start()
+
+    def send(self, command: Command) -> None:
+        """Queues a command."""
+        self._commands.put(command)
+        if self._snapshot.status in (EngineStatus.FAILED, EngineStatus.STOPPED):
+            # The thread that would answer is gone.
+            self._refuse_pending()
+
+    def join(self, timeout_s: float | None = None) -> bool:
+        """Waits for the thread to end; False on time-out."""
+        if self._thread.ident is None:
+            return True
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    # The thread
+
+    def _run(self) -> None:
+        try:
+            self._load()
+            self._serve()
+            self._set_status(EngineStatus.STOPPED, "stopped")
+        except StokerError as error:
+            self._die(str(error))
+        except Exception as error:
+            # Nobody above this frame could tell: the reason goes on the screen and into the log.
+            self._telemetry.note("error", traceback.format_exc(limit=-3), "error")
+            self._die(f"{type(error).__name__}: {error}")
+        finally:
+            self._refuse_pending()
+
+    def _load(self) -> None:
+        from engine.runtime import device
+
+        self._set_status(EngineStatus.LOADING, "preparing the device")
+        # Before anything imports mlx: it binds its matmul when it is loaded.
+        plan = device.prepare(self._settings.cache_dir)
+        from engine.loading import load_engine
+
+        self._loaded = load_engine(self._settings, plan, self._telemetry, self._report_progress)
+        model = self._loaded.model_row
+        self._telemetry.note(
+            "load", f"{model.model_id} in {model.load_s:.1f} s, batching {model.batching}"
+        )
+        self._set_status(EngineStatus.SERVING, "serving")
+
+    def _report_progress(self, share: float, text: str) -> None:
+        self._progress = share
+        self._set_status(EngineStatus.LOADING, text)
+
+    def _serve(self) -> None:
+        core = self._core
+        while True:
+            self._drain_commands(block=not core.scheduler.has_work)
+            if self._is_over():
+                core.abort_all()
+                return
+            if core.scheduler.has_work:
+                core.step()
+                self._num_steps += 1
+            self._publish()
+
+    @property
+    def _core(self) -> EngineCore:
+        if self._loaded is None:
+            raise EngineFailedError("the engine has no model")
+        return self._loaded.core
+
+    def _is_over(self) -> bool:
+        if self._drain_until_s is None:
+            return False
+        return not self._core.scheduler.has_work or time.monotonic() >= self._drain_until_s
+
+    def _drain_commands(self, *, block: bool) -> None:
+        """Takes every queued command; an idle engine waits for one, and then for company."""
+        wait_s = PUBLISH_S if block else 0.0
+        until_s = None
+        while True:
+            try:
+                command = (
+                    self._commands.get(timeout=wait_s)
+                    if wait_s > 0
+                    else (self._commands.get_nowait())
+                )
+            except queue.Empty:
+                return
+            self._obey(command)
+            if until_s is None:
+                window_s = self._settings.batch_window_ms / 1000
+                alone = block and isinstance(command, Generate)
+                until_s = time.monotonic() + (window_s if alone else 0.0)
+            wait_s = max(0.0, until_s - time.monotonic())
+
+    def _obey(self, command: Command) -> None:
+        core = self._core
+        match command:
+            case Generate():
+                _answer(command.admitted, lambda: self._submit(command))
+            case Abort():
+                core.abort(command.request_id, command.reason)
+            case AbortAgent():
+                _answer(command.done, lambda: core.abort_agent(command.agent_id))
+            case EvictAgent():
+                _answer(command.done, lambda: core.evict(command.agent_id))
+            case EvictIdle():
+                _answer(command.done, core.evict_idle)
+            case PinAgent():
+                _answer(command.done, lambda: core.pin(command.agent_id, command.pinned))
+            case Note():
+                self._telemetry.note(command.kind, command.text, command.level)
+            case Shutdown():
+                self._begin_drain(command.drain_s)
+        self._num_steps += 1
+
+    def _submit(self, command: Generate) -> str:
+        if self._drain_until_s is not None:
+            raise DrainingError("Stoker is shutting down")
+        try:
+            return self._core.submit(command)
+        except StokerError as error:
+            self._telemetry.note("reject", f"{command.request.agent_id or 'new agent'}: {error}")
+            raise
+
+    def _begin_drain(self, drain_s: float) -> None:
+        self._drain_until_s = time.monotonic() + drain_s
+        self._set_status(EngineStatus.DRAINING, "finishing running turns")
+
+    # What is seen from outside
+
+    def _set_status(self, status: EngineStatus, text: str) -> None:
+        self._status, self._status_text = status, text
+        self._num_steps += 1
+        self._publish(at_once=True)
+
+    def _publish(self, *, at_once: bool = False) -> None:
+        now_s = time.monotonic()
+        if not at_once and now_s - self._published_s < PUBLISH_S:
+            return
+        self._published_s = now_s
+        shared: dict[str, Any] = {
+            "step": self._num_steps,
+            "time": time.time(),
+            "uptime_s": now_s - self._started_s,
+            "status": self._status,
+            "status_text": self._status_text,
+            "progress": self._progress,
+            "throughput": self._telemetry.row(now_s),
+            "events": self._telemetry.events,
+        }
+        if self._loaded is not None:
+            shared.update(self._loaded.snapshot_parts(now_s))
+        self._snapshot = EngineSnapshot(**shared)
+
+    def _die(self, reason: str) -> None:
+        self._telemetry.note("error", f"the engine stopped: {reason}", "error")
+        if self._loaded is not None:
+            self._loaded.core.abort_all(EngineFailedError(reason))
+        self._set_status(EngineStatus.FAILED, reason)
+
+    def _refuse_pending(self) -> None:
+        """Answers commands that nobody will take any more."""
+        failed = self._status is EngineStatus.FAILED
+        while True:
+            try:
+                command = self._commands.get_nowait()
+            except queue.Empty:
+                return
+            future = getattr(command, "admitted", None) or getattr(command, "done", None)
+            if future is not None and future.set_running_or_notify_cancel():
+                future.set_exception(
+                    EngineFailedError(self._status_text)
+                    if failed
+                    else DrainingError("Stoker has shut down")
+                )
+
+
+def _answer(future: Future[Any], action: Callable[[], Any]) -> None:
+    """Runs an action for a future; the caller's own errors go to the caller."""
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        result = action()
+    except StokerError as error:
+        future.set_exception(error)
+    else:
+        future.set_result(result)
