@@ -198,7 +198,7 @@ def _token_text(token: object) -> str:
 
 
 def _context_limit(config: dict[str, Any], folder: Path) -> int:
-    for fields in (config, config.get("text_config", {})):
+    for fields in (config, config.get("text_config") or {}):
         limit = fields.get("max_position_embeddings")
         if isinstance(limit, int) and limit > 0:
             return limit
@@ -209,7 +209,7 @@ def _configured_ends(folder: Path, config: dict[str, Any]) -> set[int | None]:
     """End-of-sequence ids of ``config.json`` and ``generation_config.json``."""
     generation = _read_json(folder / "generation_config.json", optional=True)
     ends: set[int | None] = set()
-    for fields in (config, config.get("text_config", {}), generation):
+    for fields in (config, config.get("text_config") or {}, generation):
         ends.update(_as_ids(fields.get("eos_token_id")))
     return ends
 
