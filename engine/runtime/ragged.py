@@ -32,6 +32,11 @@ class RaggedLayer:
         self._rows: list[tuple[Any, Any]] = []
         self.offset = offset
 
+    @property
+    def caches(self) -> Sequence[Any]:
+        """Each sequence's own cache of this layer, for a path that appends to them itself."""
+        return self._caches
+
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         """Appends one row to each sequence's cache.
 

@@ -10,7 +10,7 @@
 enum { ROW_MAJOR = 101, NO_TRANSPOSE = 111, TRANSPOSE = 112, TILE = 4, CHUNK_BYTES = 1 << 17 };
 
 /* Above this many rows OpenBLAS is faster. */
-enum { MAX_STREAMED_ROWS = 24 };
+enum { MAX_STREAMED_ROWS = 96 };
 
 typedef void (*sgemm64_fn)(int order, int trans_a, int trans_b, int64_t m, int64_t n, int64_t k,
                            float alpha, const float *a, int64_t lda, const float *b, int64_t ldb,
