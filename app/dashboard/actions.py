@@ -1,0 +1,250 @@
+"""Every action of the dashboard, once: keys, footer, command palette and help all come from here.
+
+An action named ``evict`` is the method ``action_evict`` of the main screen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from textual.binding import Binding, BindingType
+
+from widgets.key_bar import KeyHint
+
+AGENT = "Selected agent"
+VIEW = "View"
+SYSTEM = "Stoker"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DashboardAction:
+    """One thing a person can do.
+
+    Attributes:
+        name: The main screen's ``action_<name>`` carries it out.
+        keys: Textual key names, comma-separated.
+        key_label: The first key as printed on the keyboard.
+        label: A word or two, for the footer.
+        title: For the command palette.
+        help: One sentence, for palette and help.
+        group: Heading in the help.
+        rank: Place in the queue for the footer, 0 first; None keeps it out.
+    """
+
+    name: str
+    keys: str
+    key_label: str
+    label: str
+    title: str
+    help: str
+    group: str
+    rank: int | None = None
+
+
+ACTIONS: tuple[DashboardAction, ...] = (
+    DashboardAction(
+        name="evict",
+        keys="e",
+        key_label="e",
+        label="evict",
+        title="Evict agent",
+        help="Drop the selected agent's cache; asks first and says what is lost.",
+        group=AGENT,
+        rank=0,
+    ),
+    DashboardAction(
+        name="pin",
+        keys="p",
+        key_label="p",
+        label="pin",
+        title="Pin or unpin agent",
+        help="Keep the selected agent's cache from eviction, or let it go again.",
+        group=AGENT,
+        rank=1,
+    ),
+    DashboardAction(
+        name="abort",
+        keys="x",
+        key_label="x",
+        label="abort",
+        title="Abort agent's turn",
+        help="End the selected agent's running or waiting turn; asks first.",
+        group=AGENT,
+        rank=2,
+    ),
+    DashboardAction(
+        name="detail",
+        keys="i",
+        key_label="↵",
+        label="detail",
+        title="Agent detail",
+        help="Explain the selected agent: its cache, its last turn, why tokens were recomputed.",
+        group=AGENT,
+        rank=5,
+    ),
+    DashboardAction(
+        name="evict_idle",
+        keys="E",
+        key_label="E",
+        label="evict idle",
+        title="Evict all idle agents",
+        help="Drop the caches of all idle, unpinned agents; asks first.",
+        group=AGENT,
+        rank=9,
+    ),
+    DashboardAction(
+        name="filter",
+        keys="slash",
+        key_label="/",
+        label="filter",
+        title="Filter agents",
+        help="Show only agents whose name or state contains what you type; escape clears.",
+        group=VIEW,
+        rank=4,
+    ),
+    DashboardAction(
+        name="sort",
+        keys="s",
+        key_label="s",
+        label="sort",
+        title="Sort agents",
+        help="Next sort order; a click on a heading sorts by that column.",
+        group=VIEW,
+        rank=6,
+    ),
+    DashboardAction(
+        name="maximise",
+        keys="z",
+        key_label="z",
+        label="maximise",
+        title="Maximise pane",
+        help="Give the focused pane the whole screen, or put it back.",
+        group=VIEW,
+        rank=7,
+    ),
+    DashboardAction(
+        name="pause",
+        keys="space",
+        key_label="space",
+        label="pause",
+        title="Pause or resume the display",
+        help="Freeze what is shown; the engine goes on.",
+        group=VIEW,
+        rank=8,
+    ),
+    DashboardAction(
+        name="colour_blocks",
+        keys="b",
+        key_label="b",
+        label="blocks by",
+        title="Colour blocks by state or agent",
+        help="Colour the block map by state or by the agent that holds each block.",
+        group=VIEW,
+        rank=11,
+    ),
+    DashboardAction(
+        name="chart_span",
+        keys="c",
+        key_label="c",
+        label="charts",
+        title="Chart span",
+        help="One chart column is 1, 10 or 60 seconds.",
+        group=VIEW,
+        rank=12,
+    ),
+    DashboardAction(
+        name="theme",
+        keys="t",
+        key_label="t",
+        label="theme",
+        title="Change theme",
+        help="Choose colours, dark or light.",
+        group=VIEW,
+        rank=13,
+    ),
+    DashboardAction(
+        name="copy_line",
+        keys="y",
+        key_label="y",
+        label="copy connect line",
+        title="Copy the Claude Code line",
+        help="Copy the line that connects Claude Code here to the clipboard.",
+        group=SYSTEM,
+        rank=14,
+    ),
+    DashboardAction(
+        name="screenshot",
+        keys="ctrl+s",
+        key_label="^s",
+        label="screenshot",
+        title="Save a screenshot",
+        help="Save the screen as SVG in the folder that Stoker was started in.",
+        group=SYSTEM,
+    ),
+    DashboardAction(
+        name="palette",
+        keys="colon,ctrl+p",
+        key_label=":",
+        label="palette",
+        title="Command palette",
+        help="Find any action by name.",
+        group=SYSTEM,
+        rank=10,
+    ),
+    DashboardAction(
+        name="help",
+        keys="question_mark,f1",
+        key_label="?",
+        label="help",
+        title="Help",
+        help="Keys, marks and colours.",
+        group=SYSTEM,
+        rank=3,
+    ),
+    DashboardAction(
+        name="quit",
+        keys="q",
+        key_label="q",
+        label="quit",
+        title="Quit",
+        help="Let running turns finish for a few seconds, then leave; twice leaves at once.",
+        group=SYSTEM,
+        rank=2,
+    ),
+)
+
+PANE_KEYS: tuple[tuple[str, str], ...] = (
+    ("1", "agents"),
+    ("2", "blocks"),
+    ("3", "throughput"),
+    ("4", "batch"),
+    ("5", "events"),
+    ("6", "model"),
+)
+"""Keys that give one pane the whole screen, also where it is otherwise hidden."""
+
+
+def bindings() -> list[BindingType]:
+    """Key bindings of the main screen."""
+    own = [
+        Binding(action.keys, action.name, action.label, show=False, key_display=action.key_label)
+        for action in ACTIONS
+    ]
+    panes = [
+        Binding(key, f"show_pane('{pane}')", f"show {pane}", show=False) for key, pane in PANE_KEYS
+    ]
+    return [*own, *panes, Binding("escape", "restore", "Back", show=False)]
+
+
+def key_hints() -> tuple[KeyHint, ...]:
+    """Footer entries of the main screen."""
+    return tuple(
+        KeyHint(
+            key=action.key_label,
+            label=action.label,
+            action=f"screen.{action.name}",
+            rank=action.rank,
+        )
+        for action in ACTIONS
+        if action.rank is not None
+    )

@@ -1,0 +1,127 @@
+"""The Textual application: wires the engine, the main screen and the way out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import tzinfo
+from pathlib import Path
+from typing import ClassVar
+
+from textual import work
+from textual.app import App
+from textual.binding import Binding
+from textual.message import Message
+from textual.worker import get_current_worker
+
+from app.dashboard.screens.main import MainScreen, MainSettings
+from engine.commands import Shutdown
+from engine.face import EngineFace
+from styles import FOLDER
+from styles.themes import DARK, THEMES
+from styles.tokens import ASCII, UNICODE
+from widgets.history import History
+
+DRAIN_S = 5.0
+JOIN_SLICE_S = 0.1
+WIDTHS: list[tuple[int, str]] | None = [(0, "-compact"), (100, "-medium"), (160, "-wide")]
+HEIGHTS: list[tuple[int, str]] | None = [(0, "-short"), (32, "-tall")]
+
+
+class EngineStopped(Message):
+    """The engine's thread has ended."""
+
+
+class StokerApp(App[bool]):
+    """The dashboard. ``run`` returns True when the engine had drained before it ended.
+
+    Args:
+        engine: What is shown; started after the first paint.
+        address: Host and port of the API, as shown.
+        plain_glyphs: Draw with ASCII marks only.
+        clock: Seconds, rising; decides when a chart sample is due.
+        history: Chart samples so far.
+        zone: Of the times shown; None is the machine's own.
+        screenshot_folder: Where screenshots go; None is the current folder.
+    """
+
+    TITLE = "Stoker"
+    ENABLE_COMMAND_PALETTE = False
+    COMMANDS: ClassVar = set()
+    CSS_PATH: ClassVar = [FOLDER / "base.tcss", FOLDER / "main.tcss", FOLDER / "modals.tcss"]
+    HORIZONTAL_BREAKPOINTS = WIDTHS
+    VERTICAL_BREAKPOINTS = HEIGHTS
+    BINDINGS: ClassVar = [
+        Binding("ctrl+c", "interrupt", "Copy or quit", show=False, priority=True),
+        Binding("ctrl+q", "leave", "Quit", show=False, priority=True),
+    ]
+
+    def __init__(
+        self,
+        engine: EngineFace,
+        *,
+        address: str,
+        plain_glyphs: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+        history: History | None = None,
+        zone: tzinfo | None = None,
+        screenshot_folder: Path | None = None,
+    ) -> None:
+        super().__init__()
+        self._engine = engine
+        self._is_leaving = False
+        self._settings = MainSettings(
+            address=address,
+            clock=clock,
+            history=history or History(),
+            glyphs=ASCII if plain_glyphs else UNICODE,
+            zone=zone,
+            screenshot_folder=screenshot_folder or Path.cwd(),
+        )
+        for theme in THEMES:
+            self.register_theme(theme)
+        self.theme = DARK.name
+
+    def get_default_screen(self) -> MainScreen:
+        """The main screen is there from the first paint on."""
+        return MainScreen(self._engine, self._settings)
+
+    def on_mount(self) -> None:
+        """Starts the engine once the first screen is painted."""
+        self.call_after_refresh(self._engine.start)
+
+    def on_quit_requested(self) -> None:
+        """Leaves, from the main screen's key or palette."""
+        self.action_leave()
+
+    def action_interrupt(self) -> None:
+        """Copies what is selected with the mouse; leaves when nothing is."""
+        selected = self.screen.get_selected_text()
+        if selected:
+            self.copy_to_clipboard(selected)
+            self.screen.clear_selection()
+        else:
+            self.action_leave()
+
+    def action_leave(self) -> None:
+        """Drains, then exits; a second time exits at once."""
+        if self._is_leaving:
+            self._engine.send(Shutdown(drain_s=0.0))
+            self.exit(False)
+            return
+        self._is_leaving = True
+        self._engine.send(Shutdown(drain_s=DRAIN_S))
+        self.notify("draining: running turns may finish; q again leaves now", timeout=DRAIN_S)
+        self._await_engine()
+
+    def on_engine_stopped(self) -> None:
+        """The engine is done: so is the dashboard."""
+        self.exit(True)
+
+    @work(thread=True)
+    def _await_engine(self) -> None:
+        worker = get_current_worker()
+        while not worker.is_cancelled:
+            if self._engine.join(JOIN_SLICE_S):
+                self.post_message(EngineStopped())
+                return

@@ -1,0 +1,133 @@
+"""The body of the main screen: which panes there are, and which part of a snapshot each gets."""
+
+from __future__ import annotations
+
+from datetime import tzinfo
+from typing import Any
+
+from textual.app import ComposeResult
+from textual.containers import Container
+from textual.reactive import reactive
+
+from engine.snapshot import EMPTY_SNAPSHOT, AgentRow, EngineSnapshot, EngineStatus
+from styles.tokens import UNICODE, Glyphs
+from widgets.agent_detail import AgentDetail, DetailSlice
+from widgets.agents import AgentsPane
+from widgets.batch import BatchPane
+from widgets.block_map import BlockMapPane, BlockMapSlice
+from widgets.event_log import EventsPane
+from widgets.history import Trend
+from widgets.loading import LoadingPane, LoadingSlice
+from widgets.model import ModelPane, ModelSlice
+from widgets.pane import Pane
+from widgets.throughput import ThroughputPane, ThroughputSlice
+from widgets.welcome import WelcomePane, WelcomeSlice
+
+UP = (EngineStatus.SERVING, EngineStatus.DRAINING)
+STAGE = (AgentsPane, WelcomePane, LoadingPane)
+"""Panes that take turns in one place."""
+
+
+class Board(Container):
+    """All panes. Style sheets lay them out by the size of the screen.
+
+    Args:
+        base_url: Of the API, for the lines that are shown to be pasted.
+        zone: Of the times shown; None is the machine's own.
+    """
+
+    glyphs: reactive[Glyphs] = reactive(UNICODE)
+
+    def __init__(self, base_url: str, zone: tzinfo | None = None) -> None:
+        super().__init__(id="board")
+        self._base_url = base_url
+        self._zone = zone
+        self._shown: EngineSnapshot = EMPTY_SNAPSHOT
+        self._prefill_tok_s = 0.0
+
+    def compose(self) -> ComposeResult:
+        """Panes in reading order."""
+        yield LoadingPane()
+        yield WelcomePane()
+        yield AgentsPane()
+        yield AgentDetail()
+        yield BlockMapPane()
+        yield ThroughputPane()
+        yield BatchPane()
+        yield ModelPane()
+        yield EventsPane(self._zone)
+
+    @property
+    def selected(self) -> AgentRow | None:
+        """The selected agent as last shown."""
+        row = self.query_one(AgentsPane).selected
+        return self._shown.agent(row.agent_id) if row else None
+
+    def show(self, snapshot: EngineSnapshot) -> None:
+        """Draws the parts that may change at every poll."""
+        self._shown = snapshot
+        self._prefill_tok_s = snapshot.throughput.prefill_tok_s or self._prefill_tok_s
+        self._choose_stage()
+        self.query_one(BatchPane).update_from(snapshot.batch)
+        self.query_one(EventsPane).update_from(snapshot.events)
+        self.query_one(ModelPane).update_from(
+            ModelSlice(model=snapshot.model_detail, device=snapshot.device_detail)
+        )
+
+    def show_tables(self) -> None:
+        """Draws the agents and the block map of the snapshot last shown."""
+        agents = self._shown.agents
+        if not self.query_one(AgentsPane).has_class("-offstage"):
+            self.query_one(AgentsPane).update_from(agents)
+        self.query_one(BlockMapPane).update_from(
+            BlockMapSlice(pool=self._shown.pool, agent_ids=tuple(row.agent_id for row in agents))
+        )
+        self.show_detail()
+
+    def show_detail(self) -> None:
+        """Draws the selected agent."""
+        row = self.selected
+        self.query_one(AgentDetail).update_from(self.detail_of(row.agent_id if row else None))
+
+    def show_trend(self, trend: Trend) -> None:
+        """Draws the charts."""
+        self.query_one(ThroughputPane).update_from(
+            ThroughputSlice(now=self._shown.throughput, trend=trend)
+        )
+
+    def detail_of(self, agent_id: str | None) -> DetailSlice:
+        """What the explainer shows of an agent."""
+        agent = self._shown.agent(agent_id) if agent_id is not None else None
+        return DetailSlice(agent=agent, prefill_tok_s=self._prefill_tok_s)
+
+    def maximise(self, pane: Pane[Any] | None) -> None:
+        """Gives one pane all the room; None puts every pane back."""
+        self.set_class(pane is not None, "-one")
+        for each in self.query(Pane):
+            each.set_class(each is pane, "-maximised")
+        if pane is not None:
+            pane.focus()
+
+    @property
+    def maximised(self) -> Pane[Any] | None:
+        """The pane that has all the room."""
+        return next(iter(self.query(Pane).filter(".-maximised")), None)
+
+    def watch_glyphs(self, glyphs: Glyphs) -> None:
+        """Passes the marks on."""
+        for pane in self.query(Pane):
+            pane.glyphs = glyphs
+
+    def _choose_stage(self) -> None:
+        shown = self._shown
+        on_stage = (
+            AgentsPane if shown.agents else WelcomePane if shown.status in UP else LoadingPane
+        )
+        for pane in STAGE:
+            self.query_one(pane).set_class(pane is not on_stage, "-offstage")
+        self.query_one(LoadingPane).update_from(
+            LoadingSlice(status=shown.status, progress=shown.progress, text=shown.status_text)
+        )
+        self.query_one(WelcomePane).update_from(
+            WelcomeSlice(base_url=self._base_url, model=shown.model)
+        )

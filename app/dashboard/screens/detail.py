@@ -1,0 +1,48 @@
+"""One agent explained, over the main screen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.screen import ModalScreen
+
+from styles.tokens import Glyphs
+from widgets.agent_detail import AgentDetail, DetailSlice
+
+REFRESH_S = 0.5
+
+
+class DetailScreen(ModalScreen[None]):
+    """The explainer of one agent, kept up to date.
+
+    Args:
+        source: Gives the agent as it is now.
+        glyphs: Marks to draw with.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q,enter,i", "dismiss", "Close", show=False)
+    ]
+
+    def __init__(self, source: Callable[[], DetailSlice], glyphs: Glyphs) -> None:
+        super().__init__()
+        self._source = source
+        self._glyphs = glyphs
+
+    def compose(self) -> ComposeResult:
+        """The explainer alone."""
+        detail = AgentDetail(widget_id="detail-dialog")
+        detail.glyphs = self._glyphs
+        yield detail
+
+    def on_mount(self) -> None:
+        """Shows the agent now and from then on."""
+        self.query_one(AgentDetail).border_subtitle = "escape closes"
+        self._refresh_agent()
+        self.set_interval(REFRESH_S, self._refresh_agent)
+
+    def _refresh_agent(self) -> None:
+        self.query_one(AgentDetail).update_from(self._source())

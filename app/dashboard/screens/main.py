@@ -1,0 +1,342 @@
+"""The main screen: polls the engine, and carries out what keys, clicks and the palette ask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import tzinfo
+from pathlib import Path
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.command import CommandPalette
+from textual.message import Message
+from textual.screen import Screen
+
+from app.dashboard import questions
+from app.dashboard.actions import bindings, key_hints
+from app.dashboard.board import UP, Board
+from app.dashboard.dispatch import CommandAnswered, EngineDispatch
+from app.dashboard.palette import DashboardCommands
+from app.dashboard.screens.confirm import ConfirmScreen
+from app.dashboard.screens.detail import DetailScreen
+from app.dashboard.screens.help import HelpScreen
+from engine.face import EngineFace
+from engine.snapshot import EMPTY_SNAPSHOT, AgentRow, EngineSnapshot, EngineStatus
+from styles.tokens import UNICODE, Glyphs
+from widgets.agents import AgentsPane, LaneList
+from widgets.banner import Banner
+from widgets.block_map import BlockMapPane
+from widgets.event_log import LatestEvent
+from widgets.format import clean
+from widgets.header import Header, header_slice
+from widgets.history import History
+from widgets.key_bar import KeyBar
+from widgets.pane import Pane
+from widgets.pool_line import PoolLine
+from widgets.welcome import claude_code_line
+
+POLL_S = 0.25
+SAMPLE_S = 1.0
+POLLS_PER_TABLE = 2
+COLUMN_SPANS_S = (1, 10, 60)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MainSettings:
+    """What the main screen needs besides the engine.
+
+    Attributes:
+        address: Host and port of the API, as shown.
+        clock: Seconds, rising; decides when a chart sample is due.
+        history: Chart samples so far.
+        glyphs: Marks to draw with.
+        zone: Of the times shown; None is the machine's own.
+        screenshot_folder: Where screenshots go.
+    """
+
+    address: str
+    clock: Callable[[], float]
+    history: History = field(default_factory=History)
+    glyphs: Glyphs = UNICODE
+    zone: tzinfo | None = None
+    screenshot_folder: Path = field(default_factory=Path.cwd)
+
+    @property
+    def base_url(self) -> str:
+        """Where clients reach the API."""
+        return f"http://{self.address}"
+
+
+class QuitRequested(Message):
+    """A person wants to leave."""
+
+
+class MainScreen(Screen[None]):
+    """Shows the engine's newest snapshot and sends commands.
+
+    Args:
+        engine: What is shown and commanded.
+        settings: Everything else.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = bindings()
+    COMMANDS: ClassVar = {DashboardCommands}
+    AUTO_FOCUS = "LaneList"
+
+    def __init__(self, engine: EngineFace, settings: MainSettings) -> None:
+        super().__init__()
+        self._engine = engine
+        self._settings = settings
+        self._dispatch = EngineDispatch(engine, self)
+        self._shown: EngineSnapshot = EMPTY_SNAPSHOT
+        self._num_polls = 0
+        self._sampled_at: float | None = None
+        self._column_s = COLUMN_SPANS_S[0]
+        self._is_paused = False
+
+    def compose(self) -> ComposeResult:
+        """Header, board, and the lines that stand in for panes on small screens."""
+        settings = self._settings
+        yield Header()
+        yield Banner()
+        yield Board(settings.base_url, settings.zone)
+        yield PoolLine()
+        yield LatestEvent(settings.zone)
+        yield KeyBar(key_hints())
+
+    def on_mount(self) -> None:
+        """Draws the empty state and starts the timers."""
+        self._use_glyphs(self._settings.glyphs)
+        self._draw_everything()
+        self.set_interval(POLL_S, self._poll)
+        self.set_interval(SAMPLE_S, self._sample)
+
+    def on_resize(self) -> None:
+        """The charts' span depends on the width."""
+        self.call_after_refresh(self._draw_trend)
+
+    @property
+    def _board(self) -> Board:
+        return self.query_one(Board)
+
+    def _use_glyphs(self, glyphs: Glyphs) -> None:
+        self.set_class(glyphs is not UNICODE, "-plain")
+        self._board.glyphs = glyphs
+        self.query_one(Header).glyphs = glyphs
+        self.query_one(Banner).glyphs = glyphs
+        self.query_one(PoolLine).glyphs = glyphs
+        self.query_one(LatestEvent).glyphs = glyphs
+
+    def _poll(self) -> None:
+        if self._is_paused:
+            return
+        snapshot = self._engine.snapshot
+        if snapshot is self._shown or snapshot == self._shown:
+            return
+        self._shown = snapshot
+        self._num_polls += 1
+        self._draw()
+        if self._num_polls % POLLS_PER_TABLE == 1:
+            self._board.show_tables()
+
+    def _sample(self) -> None:
+        now = self._settings.clock()
+        if self._sampled_at is None or now - self._sampled_at >= SAMPLE_S / 2:
+            self._sampled_at = now
+            snapshot = self._engine.snapshot
+            if snapshot.status in UP:
+                self._settings.history.add(snapshot.throughput)
+        if not self._is_paused:
+            self._draw_trend()
+
+    def _draw(self) -> None:
+        shown = self._shown
+        self._draw_header()
+        self.query_one(Banner).text = _failure_words(shown)
+        self._board.show(shown)
+        self.query_one(PoolLine).pool = shown.pool
+        self.query_one(LatestEvent).event = shown.events[-1] if shown.events else None
+
+    def _draw_header(self) -> None:
+        self.query_one(Header).shown = header_slice(
+            self._shown, self._settings.address, is_paused=self._is_paused
+        )
+
+    def _draw_trend(self) -> None:
+        self._board.show_trend(self._settings.history.trend(self._column_s))
+
+    def _draw_everything(self) -> None:
+        self._shown = self._engine.snapshot
+        self._draw()
+        self._board.show_tables()
+        self._draw_trend()
+
+    def refresh_now(self) -> None:
+        """Draws the engine's state at once, unless the display is paused."""
+        if not self._is_paused:
+            self._draw_everything()
+
+    def on_command_answered(self, answer: CommandAnswered) -> None:
+        """Says how a command ended and shows its effect."""
+        self.notify(
+            answer.text, severity="error" if answer.is_error else "information", markup=False
+        )
+        self.refresh_now()
+
+    def on_lane_list_moved(self) -> None:
+        """Another agent is selected."""
+        self._board.show_detail()
+
+    def on_lane_list_opened(self) -> None:
+        """Enter or a double click on a lane."""
+        self.action_detail()
+
+    def action_evict(self) -> None:
+        """Asks, then drops the selected agent's cache."""
+        agent = self._selected_or_say()
+        if agent is None:
+            return
+        if agent.status in questions.BUSY:
+            self._say(f"{clean(agent.agent_id)} has a turn in progress; x aborts it", is_bad=True)
+            return
+        question = questions.evict(self._board.detail_of(agent.agent_id), agent)
+        self._ask(question, lambda: self._dispatch.evict(agent.agent_id))
+
+    def action_evict_idle(self) -> None:
+        """Asks, then drops the caches of all idle, unpinned agents."""
+        idle = questions.evictable(self._shown.agents)
+        if not idle:
+            self._say("no idle, unpinned agent holds a cache")
+            return
+        self._ask(questions.evict_idle(idle), self._dispatch.evict_idle)
+
+    def action_pin(self) -> None:
+        """Pins or unpins the selected agent."""
+        agent = self._selected_or_say()
+        if agent is not None:
+            self._dispatch.pin(agent.agent_id, pinned=not agent.pinned)
+
+    def action_abort(self) -> None:
+        """Asks, then ends the selected agent's turn."""
+        agent = self._selected_or_say()
+        if agent is None:
+            return
+        if agent.status not in questions.BUSY:
+            self._say(f"{clean(agent.agent_id)} has no turn in progress")
+            return
+        self._ask(questions.abort(agent), lambda: self._dispatch.abort(agent.agent_id))
+
+    def action_detail(self) -> None:
+        """Explains the selected agent."""
+        agent = self._selected_or_say()
+        if agent is not None:
+            agent_id = agent.agent_id
+            board = self._board
+            self.app.push_screen(
+                DetailScreen(lambda: board.detail_of(agent_id), self._settings.glyphs)
+            )
+
+    def action_filter(self) -> None:
+        """Types a filter."""
+        if self._shown.agents:
+            self._board.query_one(AgentsPane).open_filter()
+
+    def action_sort(self) -> None:
+        """Next sort order."""
+        self._board.query_one(AgentsPane).cycle_sort()
+
+    def action_colour_blocks(self) -> None:
+        """Switches the colouring of the block map."""
+        blocks = self._board.query_one(BlockMapPane)
+        blocks.by_agent = not blocks.by_agent
+
+    def action_chart_span(self) -> None:
+        """Next span of the charts."""
+        at = COLUMN_SPANS_S.index(self._column_s)
+        self._column_s = COLUMN_SPANS_S[(at + 1) % len(COLUMN_SPANS_S)]
+        self._draw_trend()
+
+    def action_maximise(self) -> None:
+        """Gives the focused pane, or the agents, all the room; or puts it back."""
+        if self._board.maximised is not None:
+            self.action_restore()
+            return
+        focused = self.focused
+        ancestors = focused.ancestors_with_self if focused is not None else []
+        pane = next((node for node in ancestors if isinstance(node, Pane)), None)
+        self._board.maximise(pane or self._board.query_one(AgentsPane))
+
+    def action_show_pane(self, name: str) -> None:
+        """Gives one pane all the room; the same key again puts it back."""
+        pane = self._board.query_one(f"#{name}", Pane)
+        if self._board.maximised is pane:
+            self.action_restore()
+        else:
+            self._board.maximise(pane)
+            self._draw_trend()
+
+    def action_restore(self) -> None:
+        """Puts every pane back."""
+        self._board.maximise(None)
+        self.query_one(LaneList).focus()
+
+    def action_pause(self) -> None:
+        """Freezes the display, or lets it go on."""
+        self._is_paused = not self._is_paused
+        self._draw_header()
+        self.refresh_now()
+
+    def action_theme(self) -> None:
+        """Chooses colours."""
+        self.app.search_themes()
+
+    def action_copy_line(self) -> None:
+        """Copies what connects Claude Code to this engine."""
+        self.app.copy_to_clipboard(claude_code_line(self._settings.base_url))
+        self._say("copied; paste it in another terminal")
+
+    def action_screenshot(self) -> None:
+        """Saves the screen as SVG."""
+        try:
+            path = self.app.save_screenshot(path=str(self._settings.screenshot_folder))
+        except OSError as error:
+            self._say(f"cannot save a screenshot: {error}", is_bad=True)
+        else:
+            self._say(f"saved {path}")
+
+    def action_palette(self) -> None:
+        """Opens the command palette."""
+        self.app.push_screen(CommandPalette())
+
+    def action_help(self) -> None:
+        """Explains keys, marks and colours."""
+        self.app.push_screen(HelpScreen(self._settings.glyphs))
+
+    def action_quit(self) -> None:
+        """Asks the app to leave."""
+        self.app.post_message(QuitRequested())
+
+    def _selected_or_say(self) -> AgentRow | None:
+        agent = self._board.selected
+        if agent is None:
+            self._say("no agent is selected")
+        return agent
+
+    def _ask(self, question: questions.Question, act: Callable[[], None]) -> None:
+        def answered(is_yes: bool | None) -> None:
+            if is_yes:
+                act()
+
+        self.app.push_screen(ConfirmScreen(question), answered)
+
+    def _say(self, text: str, *, is_bad: bool = False) -> None:
+        self.notify(text, severity="warning" if is_bad else "information", markup=False)
+
+
+def _failure_words(snapshot: EngineSnapshot) -> str:
+    if snapshot.status is not EngineStatus.FAILED:
+        return ""
+    reason = snapshot.status_text or "the engine stopped without a reason"
+    return f"The engine failed and serves nothing: {reason}"

@@ -1,0 +1,31 @@
+"""``stoker demo``: the dashboard on a scripted engine, without a model."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from app.dashboard.app import StokerApp
+from engine.scripted import ScriptedEngine
+from engine.scripted_world import DemoWorld
+
+DEMO_ADDRESS = "127.0.0.1:8000"
+DEMO_SEED = 7
+
+
+def run_demo(*, seed: int = DEMO_SEED, plain_glyphs: bool | None = None) -> int:
+    """Shows the dashboard on scripted agents until the person quits.
+
+    Args:
+        seed: Of the scripted day.
+        plain_glyphs: Draw with ASCII marks only; None decides by the terminal's encoding.
+
+    Returns:
+        The exit code.
+    """
+    if plain_glyphs is None:
+        plain_glyphs = "utf" not in (sys.stdout.encoding or "").lower()
+    engine = ScriptedEngine(DemoWorld(seed=seed, epoch_s=time.time()))
+    app = StokerApp(engine, address=DEMO_ADDRESS, plain_glyphs=plain_glyphs)
+    app.run()
+    return app.return_code or 0

@@ -1,0 +1,142 @@
+"""An engine without a model: the same face as ``Engine``, driven by a script and a clock.
+
+Demos, screen tests and screenshots run on it. What it shows depends only on its scene, the clock
+it is given and the commands it gets, so a test that freezes the clock sees the same thing always.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, Protocol
+
+from engine.commands import (
+    Abort,
+    AbortAgent,
+    Command,
+    EvictAgent,
+    EvictIdle,
+    Generate,
+    Note,
+    PinAgent,
+    Shutdown,
+)
+from engine.errors import DrainingError, StokerError, UnavailableError
+from engine.messages import ChatFormat
+from engine.snapshot import EMPTY_SNAPSHOT, EngineSnapshot, EngineStatus
+
+Clock = Callable[[], float]
+JOIN_POLL_S = 0.02
+
+
+class Scene(Protocol):
+    """What a scripted engine plays. Times are seconds since the engine was started."""
+
+    def advance(self, now_s: float) -> EngineSnapshot:
+        """Moves on to ``now_s`` and shows the state there."""
+
+    def evict(self, agent_id: str) -> int:
+        """Drops an agent's cache and returns the bytes freed; raises as ``EvictAgent`` says."""
+
+    def evict_idle(self) -> int:
+        """Drops the caches of all idle, unpinned agents and returns the bytes freed."""
+
+    def pin(self, agent_id: str, pinned: bool) -> bool:
+        """Pins or unpins an agent; raises AgentNotFoundError."""
+
+    def abort(self, agent_id: str) -> int:
+        """Ends an agent's turns and returns how many; raises AgentNotFoundError."""
+
+    def note(self, kind: str, text: str, level: str) -> None:
+        """Adds an event."""
+
+    def shut_down(self, drain_s: float) -> None:
+        """Starts to drain."""
+
+
+class ScriptedEngine:
+    """Plays a scene and answers commands at once, on the caller's thread.
+
+    Args:
+        scene: What to play.
+        clock: Seconds, rising; only differences matter.
+    """
+
+    def __init__(self, scene: Scene, clock: Clock = time.monotonic) -> None:
+        self._scene = scene
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._started_at: float | None = None
+        self._is_draining = False
+
+    @property
+    def snapshot(self) -> EngineSnapshot:
+        """The scene at this moment; the empty snapshot before ``start``."""
+        with self._lock:
+            return self._advance()
+
+    @property
+    def chat_format(self) -> ChatFormat | None:
+        """Always None: there is no model."""
+        return None
+
+    def start(self) -> None:
+        """Starts the scene's time."""
+        with self._lock:
+            if self._started_at is None:
+                self._started_at = self._clock()
+
+    def send(self, command: Command) -> None:
+        """Carries a command out; its future holds the answer when this returns."""
+        with self._lock:
+            self._advance()
+            self._dispatch(command)
+
+    def join(self, timeout_s: float | None = None) -> bool:
+        """Waits until the scene has drained; False on time-out."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while self.snapshot.status not in (EngineStatus.STOPPED, EngineStatus.FAILED):
+            if deadline is not None and time.monotonic() >= deadline:
+                return False
+            time.sleep(JOIN_POLL_S)
+        return True
+
+    def _advance(self) -> EngineSnapshot:
+        if self._started_at is None:
+            return EMPTY_SNAPSHOT
+        return self._scene.advance(self._clock() - self._started_at)
+
+    def _dispatch(self, command: Command) -> None:
+        scene = self._scene
+        match command:
+            case Generate():
+                self._answer(command.admitted, _refuse_generation)
+            case AbortAgent():
+                self._answer(command.done, lambda: scene.abort(command.agent_id))
+            case EvictAgent():
+                self._answer(command.done, lambda: scene.evict(command.agent_id))
+            case EvictIdle():
+                self._answer(command.done, scene.evict_idle)
+            case PinAgent():
+                self._answer(command.done, lambda: scene.pin(command.agent_id, command.pinned))
+            case Note():
+                scene.note(command.kind, command.text, command.level)
+            case Shutdown():
+                self._is_draining = True
+                scene.shut_down(command.drain_s)
+            case Abort():
+                pass  # no request is ever admitted, and unknown ids are ignored
+
+    def _answer(self, future: Future[Any], act: Callable[[], object]) -> None:
+        try:
+            if self._is_draining:
+                raise DrainingError("the engine is shutting down")
+            future.set_result(act())
+        except StokerError as error:
+            future.set_exception(error)
+
+
+def _refuse_generation() -> str:
+    raise UnavailableError("this engine plays a script and has no model to generate with")

@@ -1,0 +1,156 @@
+"""Who plays in the demo: a model, a device, and agents with their habits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from engine.snapshot import AgentStatus, DeviceRow, ModelRow
+
+ACTIVE = (AgentStatus.QUEUED, AgentStatus.PREFILLING, AgentStatus.DECODING)
+RUNNING = (AgentStatus.PREFILLING, AgentStatus.DECODING)
+BLOCK_TOKENS = 256
+BYTES_PER_TOKEN = 23_040
+BLOCK_BYTES = BLOCK_TOKENS * BYTES_PER_TOKEN
+MAX_CONTEXT_TOKENS = 8192
+
+MODEL = ModelRow(
+    model_id="SmolLM2-135M-Instruct",
+    path="models/SmolLM2-135M-Instruct",
+    architecture="llama",
+    num_parameters=134_515_008,
+    weight_bytes=269_030_016,
+    max_context_tokens=MAX_CONTEXT_TOKENS,
+    kv_bytes_per_token=BYTES_PER_TOKEN,
+    dtype="float16",
+    load_s=3.4,
+)
+DEVICE = DeviceRow(
+    name="cpu",
+    description="8-core x86-64, AVX-512",
+    fast_paths=("OpenBLAS sgemm", "numpy attention for prefill"),
+    memory_used_bytes=3_900_000_000,
+    memory_active_bytes=540_000_000,
+    memory_limit_bytes=17_200_000_000,
+)
+LOAD_PARTS = (
+    (0.10, "checking 3 files of SmolLM2-135M-Instruct"),
+    (0.55, "reading weights"),
+    (0.80, "self-test: two sequences together and apart"),
+    (1.00, "self-test: restored and recomputed"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Role:
+    """How one agent of the script behaves.
+
+    Attributes:
+        agent_id: Its id.
+        protocol: The dialect it speaks.
+        prefix: Agents with the same name share their first blocks (tools and system prompt).
+        prefix_blocks: How many blocks that is.
+        arrives_s: When its first turn starts.
+        opening_tokens: Prompt tokens of the first turn beyond the prefix.
+        growth_tokens: Range of new prompt tokens per turn.
+        reply_tokens: Range of generated tokens per turn.
+        rest_s: Range of seconds between turns.
+        pinned: Whether it starts pinned.
+        rewrites: Every how many turns it changes an early part of its prompt; 0 never does.
+    """
+
+    agent_id: str
+    protocol: str = "anthropic"
+    prefix: str = ""
+    prefix_blocks: int = 0
+    arrives_s: float = 0.0
+    opening_tokens: int = 600
+    growth_tokens: tuple[int, int] = (80, 420)
+    reply_tokens: tuple[int, int] = (40, 160)
+    rest_s: tuple[float, float] = (4.0, 16.0)
+    pinned: bool = False
+    rewrites: int = 0
+
+
+CAST = (
+    Role(
+        agent_id="claude repo-a",
+        prefix="claude",
+        prefix_blocks=9,
+        arrives_s=5.0,
+        opening_tokens=1900,
+        rest_s=(2.0, 6.0),
+    ),
+    Role(
+        agent_id="claude repo-a/2",
+        prefix="claude",
+        prefix_blocks=9,
+        arrives_s=11.0,
+        opening_tokens=400,
+        rewrites=3,
+    ),
+    Role(
+        agent_id="codex 7f31",
+        protocol="openai",
+        arrives_s=7.0,
+        opening_tokens=1100,
+        rest_s=(3.0, 9.0),
+    ),
+    Role(
+        agent_id="opencode web",
+        protocol="openai",
+        prefix="opencode",
+        prefix_blocks=5,
+        arrives_s=9.0,
+        opening_tokens=700,
+    ),
+    Role(
+        agent_id="review-bot",
+        protocol="openai",
+        prefix="claude",
+        prefix_blocks=9,
+        arrives_s=14.0,
+        opening_tokens=3600,
+        rest_s=(30.0, 60.0),
+        pinned=True,
+    ),
+    Role(
+        agent_id="nightly",
+        arrives_s=16.0,
+        opening_tokens=4800,
+        growth_tokens=(300, 900),
+        rest_s=(40.0, 90.0),
+    ),
+    Role(
+        agent_id="claude docs",
+        prefix="claude",
+        prefix_blocks=9,
+        arrives_s=20.0,
+        opening_tokens=900,
+        rest_s=(8.0, 24.0),
+        rewrites=4,
+    ),
+)
+
+
+@dataclass(slots=True)
+class Actor:
+    """One agent in motion; counts in tokens, times in seconds of the scene."""
+
+    role: Role
+    next_turn_s: float
+    status: AgentStatus = AgentStatus.COLD
+    pinned: bool = False
+    table: list[int] = field(default_factory=list)
+    num_context: int = 0
+    num_cached: int = 0
+    num_prompt: int = 0
+    num_generated: int = 0
+    num_reply: int = 0
+    num_turns: int = 0
+    num_to_prefill: int = 0
+    prefill_left: float = 0.0
+    decoded: float = 0.0
+    queued_at_s: float = 0.0
+    ended_at_s: float = 0.0
+    ttft_s: float | None = None
+    last_miss: str = ""

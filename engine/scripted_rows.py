@@ -1,0 +1,118 @@
+"""A scripted world's state as rows of a snapshot. Pure functions."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from engine.scripted_cast import (
+    ACTIVE,
+    BLOCK_BYTES,
+    BLOCK_TOKENS,
+    MAX_CONTEXT_TOKENS,
+    RUNNING,
+    Actor,
+)
+from engine.scripted_pool import ScriptedPool
+from engine.snapshot import AgentRow, AgentStatus, BatchRow, PoolRow, ThroughputRow
+
+PREFILL_TOK_S = 420.0
+STALL_LIMIT_MS = 200.0
+SLICE_TOKENS = 64
+ACTIVITY_RANK = {AgentStatus.DECODING: 0, AgentStatus.PREFILLING: 1, AgentStatus.QUEUED: 2}
+
+
+def decode_rate(step: int, num_decoding: int, *, is_prefilling: bool) -> float:
+    """Tokens per second of each decoding agent: less in company, less beside a prefill."""
+    wobble = 1.0 + 0.05 * ((step * 7919) % 11 - 5) / 5
+    slowed = 0.72 if is_prefilling else 1.0
+    return 21.0 / (1.0 + 0.22 * max(0, num_decoding - 1)) * wobble * slowed
+
+
+def by_activity(actors: Sequence[Actor]) -> list[Actor]:
+    """Most recently active first."""
+    return sorted(actors, key=lambda a: (ACTIVITY_RANK.get(a.status, 3), -a.ended_at_s))
+
+
+def pool_row(pool: ScriptedPool, actors: Sequence[Actor], num_evictions: int) -> PoolRow:
+    """The pool, with owners in the order of ``actors``."""
+    running = [actor for actor in actors if actor.status in RUNNING]
+    states, owners = pool.block_map(
+        {actor.role.agent_id: index for index, actor in enumerate(actors)},
+        active={actor.role.agent_id for actor in running},
+        pinned={actor.role.agent_id for actor in actors if actor.pinned},
+    )
+    return PoolRow(
+        block_tokens=BLOCK_TOKENS,
+        block_bytes=BLOCK_BYTES,
+        num_total_blocks=pool.num_blocks,
+        num_free_blocks=pool.num_free,
+        num_cached_blocks=pool.num_cached,
+        num_shared_blocks=pool.num_shared,
+        num_running_blocks=len({block for actor in running for block in actor.table}),
+        num_evictions=num_evictions,
+        bytes_used=(pool.num_blocks - pool.num_free) * BLOCK_BYTES,
+        bytes_budget=pool.num_blocks * BLOCK_BYTES,
+        block_states=states,
+        block_owners=owners,
+    )
+
+
+def batch_row(
+    actors: Sequence[Actor], prefiller: Actor | None, now_s: float, step: int
+) -> BatchRow:
+    """The batch; ``prefiller`` is the agent whose slice ran last."""
+    statuses = [actor.status for actor in actors]
+    waits = [now_s - a.queued_at_s for a in actors if a.status is AgentStatus.QUEUED]
+    return BatchRow(
+        num_running=sum(status in RUNNING for status in statuses),
+        num_waiting=len(waits),
+        num_decoding=statuses.count(AgentStatus.DECODING),
+        slice_tokens=SLICE_TOKENS if prefiller else 0,
+        stall_ms=136.0 + (step * 37) % 22 if prefiller else 0.0,
+        stall_limit_ms=STALL_LIMIT_MS,
+        oldest_wait_s=max(waits, default=0.0),
+        prefilling=prefiller.role.agent_id if prefiller else "",
+    )
+
+
+def throughput_row(
+    totals: ThroughputRow, ttfts: Sequence[float], total_decode_tok_s: float, prefill_tok_s: float
+) -> ThroughputRow:
+    """Rates now and quantiles of the latest times to first token."""
+    ordered = sorted(ttfts)
+    return dataclasses.replace(
+        totals,
+        prefill_tok_s=prefill_tok_s,
+        decode_tok_s=total_decode_tok_s,
+        ttft_p50_s=ordered[len(ordered) // 2] if ordered else None,
+        ttft_p95_s=ordered[int(len(ordered) * 0.95)] if ordered else None,
+    )
+
+
+def agent_row(actor: Actor, pool: ScriptedPool, now_s: float, decode_tok_s: float) -> AgentRow:
+    """One agent; ``decode_tok_s`` is its rate if it decodes."""
+    status = actor.status
+    is_prefilling = status is AgentStatus.PREFILLING
+    is_decoding = status is AgentStatus.DECODING
+    return AgentRow(
+        agent_id=actor.role.agent_id,
+        protocol=actor.role.protocol,
+        status=status,
+        pinned=actor.pinned,
+        num_context_tokens=actor.num_context,
+        max_context_tokens=MAX_CONTEXT_TOKENS,
+        num_cached_tokens=actor.num_cached,
+        num_prompt_tokens=actor.num_prompt,
+        num_generated_tokens=actor.num_generated,
+        num_turns=actor.num_turns,
+        hot_bytes=len(actor.table) * BLOCK_BYTES,
+        shared_bytes=pool.num_shared_of(actor.table) * BLOCK_BYTES,
+        decode_tok_s=decode_tok_s if is_decoding else 0.0,
+        prefill_progress=1.0 - actor.prefill_left / actor.num_to_prefill if is_prefilling else 1.0,
+        eta_s=actor.prefill_left / PREFILL_TOK_S if is_prefilling else None,
+        ttft_s=actor.ttft_s,
+        wait_s=now_s - actor.queued_at_s if status is AgentStatus.QUEUED else 0.0,
+        idle_s=now_s - actor.ended_at_s if status not in ACTIVE else 0.0,
+        last_miss=actor.last_miss,
+    )

@@ -1,0 +1,345 @@
+"""The demo's scene: a small simulated day of several agents that share one block pool."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections import deque
+
+from engine.errors import AgentBusyError, AgentNotFoundError
+from engine.scripted_cast import (
+    ACTIVE,
+    BLOCK_BYTES,
+    BLOCK_TOKENS,
+    CAST,
+    DEVICE,
+    LOAD_PARTS,
+    MAX_CONTEXT_TOKENS,
+    MODEL,
+    RUNNING,
+    Actor,
+)
+from engine.scripted_pool import ScriptedPool
+from engine.scripted_rows import (
+    PREFILL_TOK_S,
+    agent_row,
+    batch_row,
+    by_activity,
+    decode_rate,
+    pool_row,
+    throughput_row,
+)
+from engine.snapshot import (
+    AgentStatus,
+    EngineEvent,
+    EngineSnapshot,
+    EngineStatus,
+    PoolRow,
+    ThroughputRow,
+)
+
+STEP_S = 0.1
+LOAD_S = 4.0
+MAX_RUNNING = 4
+RECENT_TTFTS = 40
+
+
+class DemoWorld:
+    """Simulates the cast in steps of 0.1 s. The same seed and commands give the same day.
+
+    Args:
+        seed: Of the random choices (lengths of turns and rests).
+        epoch_s: Wall-clock time of the scene's start.
+        num_blocks: Size of the pool.
+    """
+
+    def __init__(self, seed: int = 7, epoch_s: float = 0.0, num_blocks: int = 136) -> None:
+        self._random = random.Random(seed)
+        self._epoch_s = epoch_s
+        self._now_s = 0.0
+        self._step = 0
+        self._pool = ScriptedPool(num_blocks)
+        self._prefixes: dict[str, list[int]] = {}
+        self._waiting_cast = deque(sorted(CAST, key=lambda role: role.arrives_s))
+        self._actors: list[Actor] = []
+        self._events: deque[EngineEvent] = deque(maxlen=200)
+        self._num_events = 0
+        self._num_evictions = 0
+        self._totals = ThroughputRow()
+        self._ttfts: deque[float] = deque(maxlen=RECENT_TTFTS)
+        self._prefiller: Actor | None = None
+        self._drain_until_s: float | None = None
+        self._status = EngineStatus.LOADING
+
+    def advance(self, now_s: float) -> EngineSnapshot:
+        """Moves on to ``now_s`` seconds after the start and shows the state there."""
+        while (self._step + 1) * STEP_S <= now_s:
+            self._step += 1
+            self._now_s = self._step * STEP_S
+            self._tick()
+        return self._draw()
+
+    def evict(self, agent_id: str) -> int:
+        """Drops an agent's cache; returns the bytes freed."""
+        actor = self._find(agent_id)
+        if actor.status in ACTIVE:
+            raise AgentBusyError(agent_id, "evict")
+        num_bytes = self._drop_cache(actor)
+        self.note("evict", f"{agent_id}: {num_bytes // 10**6}M freed by hand", "info")
+        return num_bytes
+
+    def evict_idle(self) -> int:
+        """Drops the caches of all idle, unpinned agents; returns the bytes freed."""
+        idle = [a for a in self._actors if a.status is AgentStatus.IDLE and not a.pinned]
+        num_bytes = sum(self._drop_cache(actor) for actor in idle)
+        self.note("evict", f"{len(idle)} idle agents: {num_bytes // 10**6}M freed", "info")
+        return num_bytes
+
+    def pin(self, agent_id: str, pinned: bool) -> bool:
+        """Pins or unpins an agent."""
+        self._find(agent_id).pinned = pinned
+        self.note("pin", f"{agent_id} {'pinned' if pinned else 'unpinned'}", "info")
+        return pinned
+
+    def abort(self, agent_id: str) -> int:
+        """Ends an agent's turn if it has one; returns how many ended."""
+        actor = self._find(agent_id)
+        if actor.status not in ACTIVE:
+            return 0
+        self._end_turn(actor)
+        text = f"{agent_id} after {actor.num_generated} tokens"
+        self.note("abort", text, "warning")
+        return 1
+
+    def note(self, kind: str, text: str, level: str) -> None:
+        """Adds an event."""
+        self._num_events += 1
+        self._events.append(
+            EngineEvent(
+                number=self._num_events,
+                time=self._epoch_s + self._now_s,
+                kind=kind,
+                text=text,
+                level=level,
+            )
+        )
+
+    def shut_down(self, drain_s: float) -> None:
+        """Lets running turns go on for up to ``drain_s`` seconds, then stops."""
+        self._status = EngineStatus.DRAINING
+        self._drain_until_s = self._now_s + drain_s
+        self.note("drain", "no new turns", "info")
+
+    def _find(self, agent_id: str) -> Actor:
+        for actor in self._actors:
+            if actor.role.agent_id == agent_id:
+                return actor
+        raise AgentNotFoundError(agent_id)
+
+    def _tick(self) -> None:
+        if self._status is EngineStatus.STOPPED:
+            return
+        if self._status is EngineStatus.LOADING:
+            self._tick_load()
+            return
+        if self._drain_until_s is not None:
+            self._tick_drain(self._drain_until_s)
+        else:
+            self._admit()
+        self._prefill()
+        self._decode()
+
+    def _tick_load(self) -> None:
+        if self._now_s < LOAD_S:
+            return
+        self._status = EngineStatus.SERVING
+        self.note(
+            "load", f"{MODEL.model_id} in {MODEL.load_s} s, batching {MODEL.batching}", "info"
+        )
+
+    def _tick_drain(self, until_s: float) -> None:
+        busy = [actor for actor in self._actors if actor.status in ACTIVE]
+        if self._now_s >= until_s:
+            for actor in busy:
+                self._end_turn(actor)
+            busy = []
+        if not busy:
+            self._status = EngineStatus.STOPPED
+
+    def _admit(self) -> None:
+        while self._waiting_cast and self._waiting_cast[0].arrives_s <= self._now_s:
+            role = self._waiting_cast.popleft()
+            self._actors.append(Actor(role, next_turn_s=self._now_s, pinned=role.pinned))
+        for actor in self._actors:
+            if actor.status not in ACTIVE and actor.next_turn_s <= self._now_s:
+                actor.status = AgentStatus.QUEUED
+                actor.queued_at_s = self._now_s
+                actor.num_generated = 0
+        num_running = sum(actor.status in RUNNING for actor in self._actors)
+        queue = sorted(
+            (a for a in self._actors if a.status is AgentStatus.QUEUED),
+            key=lambda actor: actor.queued_at_s,
+        )
+        for actor in queue[: MAX_RUNNING - num_running]:
+            self._begin_turn(actor)
+
+    def _begin_turn(self, actor: Actor) -> None:
+        role, choose = actor.role, self._random
+        first_turn = actor.num_turns == 0
+        num_new = role.opening_tokens if first_turn else choose.randint(*role.growth_tokens)
+        actor.num_cached = actor.num_context if actor.table else 0
+        actor.last_miss = "" if actor.table or first_turn else "evicted: all recomputed"
+        if actor.num_context + num_new > MAX_CONTEXT_TOKENS - 600:
+            self._compact(actor)
+        elif role.rewrites and actor.num_turns % role.rewrites == role.rewrites - 1:
+            self._rewrite(actor)
+        if not actor.table:
+            self._attach_prefix(actor)
+        base = actor.num_context or role.prefix_blocks * BLOCK_TOKENS
+        actor.num_prompt = base + num_new
+        actor.num_reply = choose.randint(*role.reply_tokens)
+        actor.num_to_prefill = actor.num_prompt - actor.num_cached
+        actor.prefill_left = float(actor.num_to_prefill)
+        actor.decoded = 0.0
+        actor.num_context = actor.num_cached
+        actor.status = AgentStatus.PREFILLING
+        if actor.last_miss:
+            self.note("miss", f"{role.agent_id}: {actor.last_miss}", "info")
+
+    def _compact(self, actor: Actor) -> None:
+        keep = actor.role.prefix_blocks
+        self._pool.drop(actor.role.agent_id, actor.table[keep:], keep=True)
+        del actor.table[keep:]
+        actor.num_context = actor.num_cached = len(actor.table) * BLOCK_TOKENS
+        actor.last_miss = f"conversation compacted at token {actor.num_context}"
+
+    def _rewrite(self, actor: Actor) -> None:
+        keep = min(len(actor.table), actor.role.prefix_blocks + 2)
+        self._pool.drop(actor.role.agent_id, actor.table[keep:], keep=True)
+        del actor.table[keep:]
+        actor.num_cached = min(actor.num_context, keep * BLOCK_TOKENS)
+        num_lost = actor.num_context - actor.num_cached
+        actor.last_miss = (
+            f"system prompt changed at token {actor.num_cached}: {num_lost} tokens recomputed"
+        )
+
+    def _attach_prefix(self, actor: Actor) -> None:
+        role = actor.role
+        if not role.prefix:
+            return
+        blocks = self._prefixes.get(role.prefix)
+        if blocks is None:
+            blocks = self._take(actor, role.prefix_blocks)
+            self._prefixes[role.prefix] = blocks
+        else:
+            self._pool.share(role.agent_id, blocks)
+            actor.num_cached = len(blocks) * BLOCK_TOKENS
+        actor.table = list(blocks)
+
+    def _take(self, actor: Actor, count: int) -> list[int]:
+        while self._pool.num_obtainable < count and self._relieve(actor):
+            pass
+        return self._pool.take(actor.role.agent_id, count)
+
+    def _relieve(self, for_whom: Actor) -> bool:
+        idle = [
+            a for a in self._actors if a.status is AgentStatus.IDLE and not a.pinned and a.table
+        ]
+        if not idle:
+            return False
+        oldest = min(idle, key=lambda actor: actor.ended_at_s)
+        num_bytes = self._drop_cache(oldest)
+        self._num_evictions += 1
+        self.note(
+            "evict",
+            f"{oldest.role.agent_id}: {num_bytes // 10**6}M freed for "
+            f"{for_whom.role.agent_id}, least recently used",
+            "warning",
+        )
+        return True
+
+    def _drop_cache(self, actor: Actor) -> int:
+        num_freed = self._pool.drop(actor.role.agent_id, actor.table, keep=False)
+        actor.table = []
+        actor.status = AgentStatus.COLD
+        if all(other.role.prefix != actor.role.prefix or not other.table for other in self._actors):
+            self._prefixes.pop(actor.role.prefix, None)
+        return num_freed * BLOCK_BYTES
+
+    def _grow(self, actor: Actor) -> None:
+        num_blocks = -(-actor.num_context // BLOCK_TOKENS)
+        if num_blocks > len(actor.table):
+            actor.table += self._take(actor, num_blocks - len(actor.table))
+
+    def _prefill(self) -> None:
+        prefilling = [a for a in self._actors if a.status is AgentStatus.PREFILLING]
+        self._prefiller = min(prefilling, key=lambda actor: actor.prefill_left, default=None)
+        actor = self._prefiller
+        if actor is None:
+            return
+        actor.prefill_left = max(0.0, actor.prefill_left - PREFILL_TOK_S * STEP_S)
+        actor.num_context = actor.num_prompt - round(actor.prefill_left)
+        self._grow(actor)
+        if actor.prefill_left:
+            return
+        actor.status = AgentStatus.DECODING
+        actor.ttft_s = round(self._now_s - actor.queued_at_s + 0.08, 2)
+        self._ttfts.append(actor.ttft_s)
+
+    def _decode(self) -> None:
+        decoding = [a for a in self._actors if a.status is AgentStatus.DECODING]
+        rate = decode_rate(self._step, len(decoding), is_prefilling=self._prefiller is not None)
+        for actor in decoding:
+            actor.decoded += rate * STEP_S
+            actor.num_generated = int(actor.decoded)
+            actor.num_context = actor.num_prompt + actor.num_generated
+            self._grow(actor)
+            if actor.num_generated >= actor.num_reply:
+                self._end_turn(actor)
+
+    def _end_turn(self, actor: Actor) -> None:
+        actor.status = AgentStatus.IDLE
+        actor.num_turns += 1
+        actor.prefill_left = 0.0
+        actor.ended_at_s = self._now_s
+        actor.next_turn_s = self._now_s + self._random.uniform(*actor.role.rest_s)
+        totals = self._totals
+        self._totals = dataclasses.replace(
+            totals,
+            num_prompt_tokens=totals.num_prompt_tokens + actor.num_prompt,
+            num_cached_tokens=totals.num_cached_tokens + actor.num_cached,
+            num_generated_tokens=totals.num_generated_tokens + actor.num_generated,
+            num_turns=totals.num_turns + 1,
+        )
+
+    def _draw(self) -> EngineSnapshot:
+        is_loaded = self._status is not EngineStatus.LOADING
+        progress = 1.0 if is_loaded else min(1.0, self._now_s / LOAD_S)
+        actors = by_activity(self._actors)
+        num_decoding = sum(a.status is AgentStatus.DECODING for a in actors)
+        is_prefilling = self._prefiller is not None
+        rate = decode_rate(self._step, num_decoding, is_prefilling=is_prefilling)
+        prefill_tok_s = PREFILL_TOK_S - (self._step * 13) % 37 if is_prefilling else 0.0
+        return EngineSnapshot(
+            step=self._step,
+            time=self._epoch_s + self._now_s,
+            uptime_s=self._now_s,
+            status=self._status,
+            status_text="" if is_loaded else _load_part(progress),
+            progress=progress,
+            model=MODEL.model_id if is_loaded else "",
+            device=DEVICE.name,
+            model_detail=MODEL if is_loaded else None,
+            device_detail=DEVICE,
+            pool=pool_row(self._pool, actors, self._num_evictions) if is_loaded else PoolRow(),
+            batch=batch_row(actors, self._prefiller, self._now_s, self._step),
+            throughput=throughput_row(
+                self._totals, self._ttfts, rate * num_decoding, prefill_tok_s
+            ),
+            agents=tuple(agent_row(a, self._pool, self._now_s, rate) for a in actors),
+            events=tuple(self._events),
+        )
+
+
+def _load_part(progress: float) -> str:
+    return next(text for share, text in LOAD_PARTS if progress <= share)

@@ -1,0 +1,201 @@
+"""The visual language: marks with their ASCII twins, and what each colour means.
+
+Every widget takes its marks from a ``Glyphs`` and its colours from the roles here, so that a
+state looks the same wherever it appears. Colours are names of theme variables, never values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from engine.snapshot import AgentStatus, BlockState, EngineStatus
+
+BRIGHT = "$foreground"
+PLAIN = "$foreground 85%"
+MUTED = "$foreground 55%"
+DIM = "$foreground 30%"
+TRACK = "$foreground 18%"
+GOOD = "$success"
+WORKING = "$primary"
+DISK = "$secondary"
+WARN = "$warning"
+BRAND = "$accent"
+BAD = "$error"
+
+AGENT_ROLE: dict[AgentStatus, str] = {
+    AgentStatus.QUEUED: PLAIN,
+    AgentStatus.RESTORING: WORKING,
+    AgentStatus.PREFILLING: WORKING,
+    AgentStatus.DECODING: GOOD,
+    AgentStatus.IDLE: MUTED,
+    AgentStatus.WARM: DISK,
+    AgentStatus.COLD: DIM,
+}
+
+ENGINE_ROLE: dict[EngineStatus, str] = {
+    EngineStatus.STARTING: WORKING,
+    EngineStatus.LOADING: WORKING,
+    EngineStatus.SERVING: GOOD,
+    EngineStatus.DRAINING: WARN,
+    EngineStatus.STOPPED: MUTED,
+    EngineStatus.FAILED: BAD,
+}
+
+BLOCK_ROLE: dict[BlockState, str] = {
+    BlockState.FREE: TRACK,
+    BlockState.RUNNING: GOOD,
+    BlockState.SHARED: WORKING,
+    BlockState.HOT: MUTED,
+    BlockState.CACHED: DIM,
+    BlockState.PINNED: BRAND,
+    BlockState.DIRTY: WARN,
+}
+
+BLOCK_ORDER: tuple[BlockState, ...] = (
+    BlockState.RUNNING,
+    BlockState.SHARED,
+    BlockState.PINNED,
+    BlockState.HOT,
+    BlockState.DIRTY,
+    BlockState.CACHED,
+    BlockState.FREE,
+)
+"""Most telling first; legends and stacked bars list states in this order."""
+
+BLOCK_WORD: dict[BlockState, str] = {
+    BlockState.FREE: "free",
+    BlockState.RUNNING: "running",
+    BlockState.SHARED: "shared",
+    BlockState.HOT: "hot",
+    BlockState.CACHED: "cached",
+    BlockState.PINNED: "pinned",
+    BlockState.DIRTY: "unsaved",
+}
+
+OWNER_COLOURS: tuple[str, ...] = (
+    "#5fb3f9",
+    "#7fd88f",
+    "#f5a65b",
+    "#c79bf2",
+    "#f2d06b",
+    "#5fd3c6",
+    "#f58ab0",
+    "#a8b545",
+    "#9aa7f7",
+    "#d98f6c",
+)
+"""Colours of agents in the block map, told apart also on a light ground."""
+
+EVENT_ROLE = {"info": MUTED, "warning": WARN, "error": BAD}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Glyphs:
+    """Marks of one cell each.
+
+    Attributes:
+        agent: Mark of each agent status.
+        block: Mark of each block state.
+        pinned: Before a pinned agent's name.
+        cursor: In front of the selected row.
+        error: Errors, and an engine that is down.
+        warning: Things to look at.
+        note: Ordinary events.
+        serving: The engine is up.
+        bar_full: Filled cell of a bar.
+        bar_half: Half-filled cell at a bar's end.
+        bar_empty: Empty cell of a bar.
+        spark: Chart levels from lowest to highest.
+        ellipsis: Stands for text that was cut.
+        separator: Between facts on one line.
+        up: Sorted upwards.
+        down: Sorted downwards.
+    """
+
+    agent: dict[AgentStatus, str] = field(repr=False)
+    block: dict[BlockState, str] = field(repr=False)
+    pinned: str
+    cursor: str
+    error: str
+    warning: str
+    note: str
+    serving: str
+    bar_full: str
+    bar_half: str
+    bar_empty: str
+    spark: str
+    ellipsis: str
+    separator: str
+    up: str
+    down: str
+
+
+UNICODE = Glyphs(
+    agent={
+        AgentStatus.QUEUED: "◌",
+        AgentStatus.RESTORING: "◐",
+        AgentStatus.PREFILLING: "◐",
+        AgentStatus.DECODING: "●",
+        AgentStatus.IDLE: "○",
+        AgentStatus.WARM: "◇",
+        AgentStatus.COLD: "·",
+    },
+    block={
+        BlockState.FREE: "·",
+        BlockState.RUNNING: "█",
+        BlockState.SHARED: "▓",
+        BlockState.HOT: "▒",
+        BlockState.CACHED: "░",
+        BlockState.PINNED: "◆",
+        BlockState.DIRTY: "▚",
+    },
+    pinned="◆",
+    cursor="▌",
+    error="✖",
+    warning="▲",
+    note="·",
+    serving="●",
+    bar_full="━",
+    bar_half="╸",
+    bar_empty="─",
+    spark="▁▂▃▄▅▆▇█",
+    ellipsis="…",
+    separator="·",
+    up="▴",
+    down="▾",
+)
+
+ASCII = Glyphs(
+    agent={
+        AgentStatus.QUEUED: ".",
+        AgentStatus.RESTORING: "r",
+        AgentStatus.PREFILLING: ">",
+        AgentStatus.DECODING: "*",
+        AgentStatus.IDLE: "o",
+        AgentStatus.WARM: "w",
+        AgentStatus.COLD: "-",
+    },
+    block={
+        BlockState.FREE: ".",
+        BlockState.RUNNING: "#",
+        BlockState.SHARED: "%",
+        BlockState.HOT: "+",
+        BlockState.CACHED: "-",
+        BlockState.PINNED: "P",
+        BlockState.DIRTY: "d",
+    },
+    pinned="P",
+    cursor=">",
+    error="X",
+    warning="!",
+    note=".",
+    serving="*",
+    bar_full="#",
+    bar_half="=",
+    bar_empty="-",
+    spark="_.:-=+*#",
+    ellipsis="~",
+    separator="|",
+    up="^",
+    down="v",
+)

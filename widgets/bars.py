@@ -1,0 +1,93 @@
+"""Bars and charts made of text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from textual.content import Content
+
+from styles.tokens import TRACK, Glyphs
+
+Part = tuple[str, str]
+"""Text and its style."""
+
+
+def bar(ratio: float, width: int, style: str, glyphs: Glyphs) -> list[Part]:
+    """A thin bar, ``width`` cells, to half a cell; anything above zero shows."""
+    ratio = min(1.0, max(0.0, ratio))
+    halves = round(ratio * width * 2)
+    if ratio > 0 and halves == 0:
+        halves = 1
+    full, half = divmod(halves, 2)
+    return [
+        (glyphs.bar_full * full + glyphs.bar_half * half, style),
+        (glyphs.bar_empty * (width - full - half), TRACK),
+    ]
+
+
+def stacked(parts: Sequence[tuple[int, str, str]], width: int) -> Content:
+    """A bar of several parts of one whole.
+
+    Args:
+        parts: Amount, mark and style of each part, in order.
+        width: Cells.
+    """
+    total = sum(amount for amount, _, _ in parts)
+    if total == 0 or width <= 0:
+        return Content("")
+    pieces: list[Part] = []
+    done = drawn = 0
+    for amount, mark, style in parts:
+        done += amount
+        end = round(done * width / total)
+        if end > drawn:
+            pieces.append((mark * (end - drawn), style))
+            drawn = end
+    return Content.assemble(*pieces)
+
+
+def chart(
+    samples: Sequence[float], width: int, height: int, style: str, glyphs: Glyphs
+) -> list[Content]:
+    """A column chart, newest sample at the right edge, ``height`` lines.
+
+    The scale runs from zero to the largest sample shown. A column of zero keeps a faint base
+    line, so that a pause is seen as a pause.
+    """
+    levels = glyphs.spark
+    steps = len(levels)
+    shown = list(samples)[-width:]
+    top = max(shown, default=0.0)
+    filled = [round(value / top * height * steps) if top > 0 else 0 for value in shown]
+    filled = [max(count, int(value > 0)) for count, value in zip(filled, shown, strict=True)]
+    lines = []
+    for line in range(height):
+        base = (height - 1 - line) * steps
+        lines.append(_chart_line(filled, base, width, style, levels, is_bottom=line == height - 1))
+    return lines
+
+
+def _chart_line(
+    filled: Sequence[int], base: int, width: int, style: str, levels: str, *, is_bottom: bool
+) -> Content:
+    steps = len(levels)
+    pad = (levels[0] if is_bottom else " ") * (width - len(filled))
+    pieces: list[Part] = [(pad, TRACK)]
+    for count in filled:
+        level = min(steps, max(0, count - base))
+        if level:
+            pieces.append((levels[level - 1], style))
+        else:
+            pieces.append((levels[0] if is_bottom else " ", TRACK))
+    return Content.assemble(*_merged(pieces))
+
+
+def _merged(pieces: Sequence[Part]) -> list[Part]:
+    """Neighbours of one style as one piece."""
+    merged: list[Part] = []
+    for text, style in pieces:
+        if merged and merged[-1][1] == style:
+            merged[-1] = (merged[-1][0] + text, style)
+        elif text:
+            merged.append((text, style))
+    return merged

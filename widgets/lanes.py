@@ -1,0 +1,191 @@
+"""One agent as one line: the columns of the agents table and how they share the width."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+from engine.snapshot import AgentRow, AgentStatus
+from styles.tokens import AGENT_ROLE, BRAND, BRIGHT, DIM, GOOD, MUTED, PLAIN, WARN, Glyphs
+from widgets.bars import Part, bar
+from widgets.format import context_limit, fit, percent, rate, seconds, short_bytes, short_count
+
+LONG_WAIT_S = 1.0
+LOW_HIT_RATIO = 0.5
+NEARLY_FULL_CONTEXT = 0.9
+GAP = "  "
+
+CellParts = list[Part]
+Draw = Callable[[AgentRow, int, Glyphs], CellParts]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One column of the table.
+
+    Attributes:
+        key: Its name in messages and sorting.
+        title: Its heading.
+        draw: Makes the cell's parts, exactly as wide as it is told.
+        width: Least width in cells.
+        max_width: Width it may grow to when there is room.
+        from_width: The table width from which on it is shown.
+        is_right: Whether it is aligned to the right.
+    """
+
+    key: str
+    title: str
+    draw: Draw
+    width: int
+    max_width: int = 0
+    from_width: int = 0
+    is_right: bool = False
+
+
+Layout = tuple[tuple[Column, int], ...]
+"""Columns with their widths."""
+
+
+def layout_for(width: int) -> Layout:
+    """The columns that fit ``width`` cells, spare room shared among those that may grow."""
+    columns = [column for column in COLUMNS if width >= column.from_width]
+    widths = {column.key: column.width for column in columns}
+    spare = width - sum(widths.values()) - len(GAP) * (len(columns) - 1)
+    for step in (1, 2):  # first up to half of what each may grow, so that none takes all
+        for column in columns:
+            limit = column.width + (column.max_width - column.width) * step // 2
+            grown = min(max(0, limit - widths[column.key]), max(0, spare))
+            widths[column.key] += grown
+            spare -= grown
+    if spare < 0:
+        widths["agent"] = max(4, widths["agent"] + spare)
+    return tuple((column, widths[column.key]) for column in columns)
+
+
+def lane(row: AgentRow, layout: Layout, glyphs: Glyphs) -> tuple[Part, ...]:
+    """One agent's line as parts."""
+    parts: list[Part] = []
+    for column, width in layout:
+        if parts:
+            parts.append((GAP, ""))
+        parts += column.draw(row, width, glyphs)
+    return tuple(parts)
+
+
+def headings(layout: Layout, sorted_by: str, glyphs: Glyphs) -> tuple[tuple[str, Part], ...]:
+    """Each column's key and heading, the sorted one marked."""
+    cells: list[tuple[str, Part]] = []
+    for column, width in layout:
+        is_sorted = column.key == sorted_by
+        title = f"{column.title}{glyphs.down}" if is_sorted else column.title
+        text = f"{title:>{width}}" if column.is_right else f"{title:<{width}}"
+        cells.append((column.key, (text[:width], BRIGHT if is_sorted else MUTED)))
+    return tuple(cells)
+
+
+def column_at(layout: Layout, x: int) -> str | None:
+    """The key of the column at cell ``x``; None in a gap."""
+    starts = [0]
+    for _, width in layout:
+        starts.append(starts[-1] + width + len(GAP))
+    for (column, width), (start, _) in zip(layout, pairwise(starts), strict=True):
+        if start <= x < start + width:
+            return column.key
+    return None
+
+
+def _agent(row: AgentRow, width: int, glyphs: Glyphs) -> CellParts:
+    name_role = DIM if row.status is AgentStatus.COLD else BRIGHT
+    mark = glyphs.pinned if row.pinned else " "
+    return [(f"{mark} ", BRAND), (fit(row.agent_id, width - 2, glyphs.ellipsis), name_role)]
+
+
+def state_words(row: AgentRow) -> tuple[str, str]:
+    """An agent's state in a word, and its number (progress, ETA or how long)."""
+    match row.status:
+        case AgentStatus.PREFILLING | AgentStatus.RESTORING:
+            eta = f" {seconds(row.eta_s)}" if row.eta_s is not None else ""
+            return row.status.value, f"{percent(row.prefill_progress):>4}{eta}"
+        case AgentStatus.QUEUED:
+            return row.status.value, seconds(row.wait_s)
+        case AgentStatus.IDLE:
+            return row.status.value, seconds(row.idle_s) if row.idle_s >= 1 else ""
+        case AgentStatus.COLD:
+            return "no cache", ""
+        case AgentStatus.WARM:
+            return "on disk", ""
+    return row.status.value, f"{row.num_generated_tokens} tok"
+
+
+def _state(row: AgentRow, width: int, glyphs: Glyphs) -> CellParts:
+    role = AGENT_ROLE[row.status]
+    if row.status is AgentStatus.QUEUED and row.wait_s > LONG_WAIT_S:
+        role = WARN
+    word, number = state_words(row)
+    mark = glyphs.agent[row.status]
+    head = f"{mark} {word}"
+    return [(head, role), (f"{number:>{max(1, width - len(head))}}"[: width - len(head)], PLAIN)]
+
+
+def _context(row: AgentRow, width: int, glyphs: Glyphs) -> CellParts:
+    figure = f"{short_count(row.num_context_tokens)}/{context_limit(row.max_context_tokens)}"
+    bar_width = max(1, width - 12)
+    limit = row.max_context_tokens
+    ratio = row.num_context_tokens / limit if limit else 0.0
+    role = WARN if ratio >= NEARLY_FULL_CONTEXT else _bar_role(row)
+    return [
+        (f"{figure:>11}", BRIGHT if row.num_context_tokens else DIM),
+        (" ", ""),
+        *bar(ratio, bar_width, role, glyphs),
+    ]
+
+
+def _bar_role(row: AgentRow) -> str:
+    return MUTED if row.status is AgentStatus.IDLE else AGENT_ROLE[row.status]
+
+
+def _figure(text: str, width: int, role: str) -> CellParts:
+    is_nothing = text in ("-", "0", "0%")
+    return [(f"{text:>{width}}", DIM if is_nothing else role)]
+
+
+def _hot(row: AgentRow, width: int, glyphs: Glyphs) -> CellParts:
+    return _figure(short_bytes(row.hot_bytes) if row.hot_bytes else "-", width, BRIGHT)
+
+
+def _shared(row: AgentRow, width: int, glyphs: Glyphs) -> CellParts:
+    ratio = row.shared_bytes / row.hot_bytes if row.hot_bytes else None
+    return _figure(percent(ratio), width, PLAIN)
+
+
+def _hit(row: AgentRow, width: int, glyphs: Glyphs) -> CellParts:
+    ratio = row.hit_ratio
+    is_low = ratio is not None and ratio < LOW_HIT_RATIO and row.num_turns > 0
+    return _figure(percent(ratio), width, WARN if is_low else PLAIN)
+
+
+def _rate(row: AgentRow, width: int, glyphs: Glyphs) -> CellParts:
+    return _figure(rate(row.decode_tok_s), width, GOOD)
+
+
+def _ttft(row: AgentRow, width: int, glyphs: Glyphs) -> CellParts:
+    return _figure(seconds(row.ttft_s), width, BRIGHT)
+
+
+def _miss(row: AgentRow, width: int, glyphs: Glyphs) -> CellParts:
+    text = row.last_miss or "-"
+    return [(fit(text, width, glyphs.ellipsis), MUTED if row.last_miss else DIM)]
+
+
+COLUMNS: tuple[Column, ...] = (
+    Column(key="agent", title="  agent", draw=_agent, width=16, max_width=30),
+    Column(key="state", title="state", draw=_state, width=21, max_width=23),
+    Column(key="context", title="    context", draw=_context, width=19, max_width=30),
+    Column(key="hot", title="hot", draw=_hot, width=5, from_width=84, is_right=True),
+    Column(key="shared", title="shared", draw=_shared, width=7, from_width=100, is_right=True),
+    Column(key="hit", title="hit", draw=_hit, width=4, from_width=84, is_right=True),
+    Column(key="rate", title="tok/s", draw=_rate, width=6, from_width=84, is_right=True),
+    Column(key="ttft", title="ttft", draw=_ttft, width=5, is_right=True),
+    Column(key="miss", title="last miss", draw=_miss, width=10, max_width=80, from_width=110),
+)

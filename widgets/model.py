@@ -1,0 +1,81 @@
+"""The active model and the device it runs on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from textual.content import Content
+
+from engine.snapshot import DeviceRow, ModelRow
+from styles.tokens import BRIGHT, DIM, GOOD, MUTED, PLAIN, WARN
+from widgets.format import clean, seconds, short_bytes, short_count, shorten
+from widgets.pane import Pane
+
+LABEL_CELLS = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSlice:
+    """The active model, None before one is loaded, and the device."""
+
+    model: ModelRow | None = None
+    device: DeviceRow = field(default_factory=DeviceRow)
+
+
+class ModelPane(Pane[ModelSlice]):
+    """Facts of model and device; whatever could not be switched on is said in warning colour."""
+
+    def __init__(self) -> None:
+        super().__init__(ModelSlice(), "model and device", widget_id="model")
+
+    def draw(self, width: int, height: int) -> list[Content]:
+        """Model first, then the device with its fast paths and fallbacks."""
+        return [*self._model_lines(width), *self._device_lines(width)]
+
+    def _model_lines(self, width: int) -> list[Content]:
+        model = self._slice.model
+        if model is None:
+            return [Content.styled("no model is loaded", DIM)]
+        batching = (
+            ("ragged: sequences join and leave between steps", PLAIN)
+            if model.batching == "ragged"
+            else ("one sequence at a time: the self-test refused batching", WARN)
+        )
+        return [
+            Content.styled(shorten(model.model_id, width, self.glyphs.ellipsis), f"bold {BRIGHT}"),
+            _fact(
+                "weights",
+                f"{short_count(model.num_parameters)} parameters, "
+                f"{short_bytes(model.weight_bytes)} as {clean(model.dtype)}",
+            ),
+            _fact(
+                "context",
+                f"{model.max_context_tokens:,} tokens at "
+                f"{short_bytes(model.kv_bytes_per_token)} each",
+            ),
+            _fact("batching", *batching),
+            _fact("loaded in", seconds(model.load_s)),
+        ]
+
+    def _device_lines(self, width: int) -> list[Content]:
+        device = self._slice.device
+        words = f"{clean(device.name)}  {clean(device.description)}".rstrip()
+        lines = [_fact("device", words)]
+        for at, path in enumerate(device.fast_paths):
+            lines.append(_fact("" if at else "fast", shorten(path, width - LABEL_CELLS), GOOD))
+        for at, path in enumerate(device.fallbacks):
+            text = Content.styled(f"{self.glyphs.warning} {clean(path)}", WARN)
+            parts = text.wrap(max(8, width - LABEL_CELLS))
+            lines += [
+                Content.assemble((_label("" if at or row else "slower"), MUTED), part)
+                for row, part in enumerate(parts)
+            ]
+        return lines
+
+
+def _label(text: str) -> str:
+    return f"{text:<{LABEL_CELLS}}"
+
+
+def _fact(label: str, value: str, role: str = PLAIN) -> Content:
+    return Content.assemble((_label(label), MUTED), (value, role))
