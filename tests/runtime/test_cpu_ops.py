@@ -1,0 +1,176 @@
+"""The processor's operations against the same sums in float64."""
+
+from __future__ import annotations
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from mlx import nn
+from numpy.typing import NDArray
+
+from engine.runtime.cpu_ops import Attended, Floats, HostOps, NativeOps, NumpyOps, host_array
+from engine.runtime.cpu_rope import RotaryAngles
+from tests.runtime.tiny_models import kernels_or_none
+
+Doubles = NDArray[np.float64]
+
+
+@pytest.fixture(params=["native", "numpy"])
+def ops(request: pytest.FixtureRequest) -> HostOps:
+    if request.param == "numpy":
+        return NumpyOps()
+    kernels = kernels_or_none()
+    if kernels is None:
+        pytest.skip("no C compiler here")
+    return NativeOps(kernels)
+
+
+def random(*shape: int) -> Floats:
+    generator = np.random.default_rng(sum(shape))
+    return generator.standard_normal(shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("num_rows", [1, 2, 3, 4, 7, 33, 96, 97, 130])
+@pytest.mark.parametrize(("num_outputs", "num_inputs"), [(3, 5), (70, 33), (128, 64), (1, 16)])
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_linear(
+    ops: HostOps, num_rows: int, num_outputs: int, num_inputs: int, has_bias: bool
+) -> None:
+    x, weight = random(num_rows, num_inputs), random(num_outputs, num_inputs)
+    bias = random(num_outputs) if has_bias else None
+    out = host_array(np.full((num_rows, num_outputs), np.nan, np.float32))
+
+    ops.linear(
+        host_array(x), host_array(weight), None if bias is None else host_array(bias), out, num_rows
+    )
+
+    expected = x.astype(np.float64) @ weight.T.astype(np.float64) + (0 if bias is None else bias)
+    np.testing.assert_allclose(out.array, expected, atol=3e-5)
+
+
+def test_a_row_has_the_same_bits_in_a_batch_of_any_size() -> None:
+    kernels = kernels_or_none()
+    if kernels is None:
+        pytest.skip("no C compiler here")
+    ops = NativeOps(kernels)
+    x, weight = random(16, 100), host_array(random(64, 100))
+
+    def product(num_rows: int) -> Floats:
+        out = host_array(np.empty((num_rows, 64), np.float32))
+        ops.linear(host_array(x[:num_rows]), weight, None, out, num_rows)
+        return out.array
+
+    alone = product(1)
+    for num_rows in range(2, 17):
+        np.testing.assert_array_equal(product(num_rows)[:1], alone)
+
+
+def test_linear_keeps_a_value_that_is_not_a_number(ops: HostOps) -> None:
+    x = random(2, 32)
+    x[1, 5] = np.nan
+    out = host_array(np.zeros((2, 8), np.float32))
+
+    ops.linear(host_array(x), host_array(random(8, 32)), None, out, 2)
+
+    assert np.isfinite(out.array[0]).all()
+    assert np.isnan(out.array[1]).all()
+
+
+@pytest.mark.parametrize("width", [5, 16, 64, 576])
+def test_rms_norm(ops: HostOps, width: int) -> None:
+    x, weight = random(9, width), random(width)
+    out = host_array(np.empty_like(x))
+
+    ops.rms_norm(host_array(x), host_array(weight), out, 9, 1e-5)
+
+    wide = x.astype(np.float64)
+    expected = wide / np.sqrt((wide**2).mean(-1, keepdims=True) + 1e-5) * weight
+    np.testing.assert_allclose(out.array, expected, rtol=2e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [1, 15, 17, 40_000])
+def test_swiglu(ops: HostOps, count: int) -> None:
+    gate, up = random(count) * 20, random(count)
+    gate[0] = -200.0
+    out = host_array(np.empty_like(gate))
+
+    ops.swiglu(host_array(gate), host_array(up), out, count)
+
+    wide = gate.astype(np.float64)
+    np.testing.assert_allclose(out.array, wide / (1 + np.exp(-wide)) * up, rtol=1e-6, atol=1e-30)
+
+
+@pytest.mark.parametrize("traditional", [False, True])
+@pytest.mark.parametrize("dims", [16, 32])
+def test_rope_turns_as_the_model_s_own_module(ops: HostOps, traditional: bool, dims: int) -> None:
+    rope = nn.RoPE(dims, traditional=traditional, base=10_000.0)
+    positions = np.array([0, 1, 5, 900, 3000], np.int64)
+    x = random(5, 3 * 32)
+    turned = host_array(x.copy())
+
+    ops.rope(turned, RotaryAngles(rope, 32).up_to(3001), positions, 3)
+
+    for row, position in enumerate(positions):
+        one = mx.array(x[row].reshape(1, 3, 1, 32))
+        expected = np.array(rope(one, offset=int(position))).reshape(-1)
+        np.testing.assert_allclose(turned.array[row], expected, atol=1e-6)
+
+
+def attend_in_float64(part: Attended, scale: float, causal: bool) -> Doubles:
+    num_queries, num_heads, _ = part.queries.shape
+    num_kv_heads, num_keys, _ = part.keys.shape
+    group = num_heads // num_kv_heads
+    keys = np.repeat(part.keys, group, axis=0).astype(np.float64)
+    values = np.repeat(part.values, group, axis=0).astype(np.float64)
+    scores = np.einsum("qhd,hkd->hqk", part.queries.astype(np.float64), keys) * scale
+    if causal:
+        last = np.arange(num_keys - num_queries, num_keys)
+        scores = np.where(np.arange(num_keys) <= last[:, None], scores, -np.inf)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    weights /= weights.sum(-1, keepdims=True)
+    mixed: Doubles = np.einsum("hqk,hkd->qhd", weights, values)
+    return mixed
+
+
+def part_of(num_queries: int, num_keys: int, heads: tuple[int, int], width: int) -> Attended:
+    num_heads, num_kv_heads = heads
+    queries = random(num_queries, num_heads, width) * 3
+    room = random(num_kv_heads, num_keys + 13, width)
+    keys, values = room[:, :num_keys], room[::-1, :num_keys]
+    return Attended(queries, keys, values, np.full_like(queries, np.nan))
+
+
+@pytest.mark.parametrize(
+    ("num_queries", "num_keys"), [(1, 1), (1, 200), (5, 5), (3, 64), (64, 300), (130, 257)]
+)
+@pytest.mark.parametrize("heads", [(9, 3), (4, 4), (8, 1), (40, 1)])
+@pytest.mark.parametrize("causal", [True, False])
+def test_attention(
+    ops: HostOps, num_queries: int, num_keys: int, heads: tuple[int, int], causal: bool
+) -> None:
+    part = part_of(num_queries, num_keys, heads, 64)
+
+    assert ops.attend([part], 0.125, causal)
+
+    np.testing.assert_allclose(part.output, attend_in_float64(part, 0.125, causal), atol=2e-5)
+
+
+def test_attention_of_several_sequences_is_each_one_s_own(ops: HostOps) -> None:
+    together = [part_of(1, num_keys, (9, 3), 64) for num_keys in (3, 700, 64, 1)]
+    alone = [part_of(1, num_keys, (9, 3), 64) for num_keys in (3, 700, 64, 1)]
+
+    ops.attend(together, 0.125, False)
+    for part in alone:
+        ops.attend([part], 0.125, False)
+
+    for both in zip(together, alone, strict=True):
+        np.testing.assert_array_equal(both[0].output, both[1].output)
+
+
+def test_attention_survives_scores_that_overflow_an_exponential(ops: HostOps) -> None:
+    part = part_of(40, 90, (4, 2), 64)
+    part.queries[:] *= 1000
+
+    ops.attend([part], 1.0, True)
+
+    np.testing.assert_allclose(part.output, attend_in_float64(part, 1.0, True), atol=1e-3)
