@@ -1,0 +1,81 @@
+"""The ASGI application: routes, guard and telemetry around one engine."""
+
+from __future__ import annotations
+
+import logging
+
+from fastapi import FastAPI, Request
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+
+from app.api.admin import admin_router
+from app.api.anthropic import anthropic_router
+from app.api.errors import (
+    CLIENT_GONE_STATUS,
+    ClientGoneError,
+    MethodNotAllowedError,
+    RouteNotFoundError,
+)
+from app.api.guard import Guard, error_response
+from app.api.health import health_router
+from app.api.models import models_router
+from app.api.openai import openai_router
+from app.api.service import TurnService
+from app.api.telemetry import App, Telemetry, record_of
+from app.metrics import CONTENT_TYPE, Metrics
+from app.version import __version__
+from engine.errors import StokerError
+
+log = logging.getLogger("stoker.api")
+
+
+def build_app(service: TurnService) -> App:
+    """Builds the application that uvicorn serves."""
+    metrics = Metrics(lambda: service.engine.snapshot)
+    api = FastAPI(title="Stoker", version=__version__, docs_url=None, redoc_url=None)
+    api.include_router(anthropic_router(service))
+    api.include_router(openai_router(service))
+    api.include_router(models_router(service))
+    api.include_router(admin_router(service.engine))
+    api.include_router(health_router(service.engine))
+
+    @api.get("/metrics", tags=["metrics"], summary="Prometheus metrics", response_model=None)
+    async def show_metrics() -> Response:
+        return Response(metrics.render(), media_type=CONTENT_TYPE)
+
+    api.add_exception_handler(StokerError, _stoker_error)
+    api.add_exception_handler(HTTPException, _http_error)
+    api.add_exception_handler(ClientDisconnect, _client_gone)
+    api.add_exception_handler(Exception, _internal_error)
+    return Telemetry(Guard(api, service.settings), metrics)
+
+
+async def _stoker_error(request: Request, error: Exception) -> Response:
+    if isinstance(error, ClientGoneError):
+        return await _client_gone(request, error)
+    return error_response(error, request)
+
+
+async def _client_gone(request: Request, error: Exception) -> Response:
+    record_of(request.scope).is_client_gone = True
+    return Response(status_code=CLIENT_GONE_STATUS)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    """The router's own refusals: no such path, or not with this method."""
+    path = request.url.path
+    if isinstance(error, HTTPException) and error.status_code == 405:
+        refusal: StokerError = MethodNotAllowedError(f"{request.method} is not allowed on {path}")
+    else:
+        refusal = RouteNotFoundError(f"{request.method} {path} is not here")
+    response = error_response(refusal, request)
+    if isinstance(error, HTTPException) and error.headers:
+        response.headers.update(error.headers)
+    return response
+
+
+async def _internal_error(request: Request, error: Exception) -> Response:
+    # The traceback follows in the log: the server logs what is raised through it.
+    log.error("%s failed: %r", record_of(request.scope).request_id, error)
+    return error_response(error, request)

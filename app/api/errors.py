@@ -1,0 +1,180 @@
+"""The edge's own errors, and the one table that turns any error into a status and a dialect."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from engine.errors import (
+    AgentBusyError,
+    AgentNotFoundError,
+    ContextExceededError,
+    InvalidRequestError,
+    ModelNotFoundError,
+    OverloadedError,
+    StokerError,
+    UnavailableError,
+)
+
+
+class BindError(StokerError):
+    """The API's address cannot be bound."""
+
+
+class PortInUseError(BindError):
+    """Another process listens on the API's port."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.host = host
+        self.port = port
+        super().__init__(f"port {port} on {host} is in use; choose another with --port N")
+
+
+class FieldError(InvalidRequestError):
+    """One field of a request is missing or wrong.
+
+    Attributes:
+        field: Path of the field, e.g. ``messages.0.content``.
+    """
+
+    def __init__(self, field: str, problem: str) -> None:
+        self.field = field
+        super().__init__(f"{field}: {problem}")
+
+
+class UnauthorizedError(StokerError):
+    """The API key is missing or wrong."""
+
+
+class ForbiddenError(StokerError):
+    """The request comes from where it must not, or is for another host."""
+
+
+class TurnAbortedError(StokerError):
+    """Somebody at the server ended the turn."""
+
+
+class BodyTooLargeError(StokerError):
+    """The request body is longer than the limit."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"the request body is larger than {limit_bytes} bytes")
+
+
+class UnsupportedMediaTypeError(StokerError):
+    """The request body is not declared as JSON."""
+
+
+class RouteNotFoundError(StokerError):
+    """No route has this path."""
+
+
+class MethodNotAllowedError(StokerError):
+    """The path exists, with other methods."""
+
+
+class ClientGoneError(StokerError):
+    """The client closed its connection; nobody reads the answer."""
+
+
+class Dialect(StrEnum):
+    """Whose shapes an answer has."""
+
+    ANTHROPIC = "anthropic"
+    OPENAI = "openai"
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorKind:
+    """How one class of errors looks on the wire.
+
+    Attributes:
+        status: HTTP status.
+        anthropic_type: ``error.type`` for Anthropic clients.
+        openai_type: ``error.type`` for OpenAI clients.
+        openai_code: ``error.code`` for OpenAI clients.
+        openai_status: HTTP status for OpenAI clients, where it differs.
+    """
+
+    status: int
+    anthropic_type: str
+    openai_type: str
+    openai_code: str | None = None
+    openai_status: int | None = None
+
+    def status_in(self, dialect: Dialect) -> int:
+        """The HTTP status for clients of one dialect."""
+        if dialect is Dialect.OPENAI and self.openai_status is not None:
+            return self.openai_status
+        return self.status
+
+
+CLIENT_GONE_STATUS = 499
+_INVALID = "invalid_request_error"
+_INTERNAL = ErrorKind(500, "api_error", "server_error")
+_KINDS: tuple[tuple[type[StokerError], ErrorKind], ...] = (
+    (ContextExceededError, ErrorKind(400, _INVALID, _INVALID, "context_length_exceeded")),
+    (InvalidRequestError, ErrorKind(400, _INVALID, _INVALID)),
+    (UnauthorizedError, ErrorKind(401, "authentication_error", "authentication_error")),
+    (ForbiddenError, ErrorKind(403, "permission_error", "permission_error")),
+    # Final for every known client: whoever aborted the turn does not want it sent again.
+    (TurnAbortedError, ErrorKind(403, "permission_error", "permission_error", "turn_aborted")),
+    (ModelNotFoundError, ErrorKind(404, "not_found_error", _INVALID, "model_not_found")),
+    (AgentNotFoundError, ErrorKind(404, "not_found_error", _INVALID, "agent_not_found")),
+    (RouteNotFoundError, ErrorKind(404, "not_found_error", _INVALID, "not_found")),
+    (MethodNotAllowedError, ErrorKind(405, _INVALID, _INVALID, "method_not_allowed")),
+    (AgentBusyError, ErrorKind(409, _INVALID, _INVALID, "agent_busy")),
+    (BodyTooLargeError, ErrorKind(413, "request_too_large", _INVALID)),
+    (UnsupportedMediaTypeError, ErrorKind(415, _INVALID, _INVALID)),
+    (OverloadedError, ErrorKind(529, "overloaded_error", "server_overloaded", None, 429)),
+    (UnavailableError, ErrorKind(503, "api_error", "service_unavailable")),
+    (ClientGoneError, ErrorKind(CLIENT_GONE_STATUS, _INVALID, _INVALID)),
+)
+
+
+def kind_of(error: Exception) -> ErrorKind:
+    """The wire look of an error; 500 for what is not Stoker's own."""
+    return next((kind for cls, kind in _KINDS if isinstance(error, cls)), _INTERNAL)
+
+
+def error_message(error: Exception, request_id: str) -> str:
+    """What the client is told; causes that are not meant for it stay in the log."""
+    if isinstance(error, StokerError):
+        return str(error)
+    return f"internal error; see request {request_id} in the server's log"
+
+
+def error_body(error: Exception, dialect: Dialect, request_id: str) -> dict[str, Any]:
+    """The JSON body of an error in a client's dialect."""
+    kind = kind_of(error)
+    message = error_message(error, request_id)
+    if dialect is Dialect.ANTHROPIC:
+        return {
+            "type": "error",
+            "error": {"type": kind.anthropic_type, "message": message},
+            "request_id": request_id,
+        }
+    return {
+        "error": {
+            "message": message,
+            "type": kind.openai_type,
+            "param": error.field if isinstance(error, FieldError) else None,
+            "code": kind.openai_code,
+        }
+    }
+
+
+def retry_after(error: Exception) -> int | None:
+    """Whole seconds for the ``retry-after`` header, or None where trying again is no use."""
+    if isinstance(error, OverloadedError | UnavailableError):
+        return max(1, math.ceil(error.retry_after_s))
+    return None
+
+
+def dialect_of(path: str, has_anthropic_version: bool) -> Dialect:
+    """Whose dialect a path speaks; shared paths go by the ``anthropic-version`` header."""
+    if path.startswith("/v1/messages") or has_anthropic_version:
+        return Dialect.ANTHROPIC
+    return Dialect.OPENAI

@@ -1,0 +1,158 @@
+"""Who may talk to the API, and with what: hosts, origins, keys, content types, sizes."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from app.api.errors import (
+    BodyTooLargeError,
+    ClientGoneError,
+    ForbiddenError,
+    UnauthorizedError,
+    UnsupportedMediaTypeError,
+    dialect_of,
+    error_body,
+    kind_of,
+    retry_after,
+)
+from app.api.settings import ApiSettings
+from app.api.telemetry import App, Message, Receive, Scope, Send, record_of
+from engine.errors import StokerError
+
+LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+_WILDCARD_BINDS = ("", "0.0.0.0", "::")
+_OPEN_PATHS = frozenset({"/", "/api/hello", "/health/live", "/health/ready", "/health/startup"})
+_MAX_DRAINED_BODIES = 8
+
+
+def error_response(error: Exception, request: Request) -> JSONResponse:
+    """The reply for an error, in the dialect of the route."""
+    record = record_of(request.scope)
+    record.error = str(error)
+    dialect = dialect_of(request.url.path, "anthropic-version" in request.headers)
+    after_s = retry_after(error)
+    headers = {"retry-after": str(after_s)} if after_s is not None else None
+    return JSONResponse(
+        error_body(error, dialect, record.request_id),
+        status_code=kind_of(error).status_in(dialect),
+        headers=headers,
+    )
+
+
+class Guard:
+    """The layer that refuses a request before any route sees it.
+
+    The host list keeps a web page from reaching the API through a name that it re-points here
+    (DNS rebinding); the origin and content-type checks keep it from posting directly.
+    """
+
+    def __init__(self, app: App, settings: ApiSettings) -> None:
+        """Wraps an ASGI application."""
+        self._app = app
+        self._body_limit_bytes = settings.body_limit_bytes
+        self._api_key = settings.api_key.encode() if settings.api_key else None
+        hosts = {host.lower() for host in settings.allowed_hosts}
+        self._is_any_host = "*" in hosts
+        own = set() if settings.host in _WILDCARD_BINDS else {settings.host.lower()}
+        self._hosts = LOOPBACK_HOSTS | hosts | own
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves or refuses one request."""
+        headers = Headers(scope=scope)
+        try:
+            self._check_host(headers)
+            self._check_origin(headers)
+            self._check_key(headers, scope["path"])
+            self._check_content_type(headers, scope["method"])
+            self._check_length(headers)
+        except StokerError as error:
+            if isinstance(error, BodyTooLargeError) and "expect" not in headers:
+                await self._drain(receive)
+            await error_response(error, Request(scope))(scope, receive, send)
+            return
+        await self._app(scope, self._limited(receive), send)
+
+    def _check_host(self, headers: Mapping[str, str]) -> None:
+        host = host_name(headers.get("host", ""))
+        if not self._is_any_host and host not in self._hosts:
+            raise ForbiddenError(
+                f"host {host[:100]!r} is not allowed; add it to allowed_hosts in the configuration"
+            )
+
+    def _check_origin(self, headers: Mapping[str, str]) -> None:
+        origin = headers.get("origin")
+        if origin is not None and origin_host(origin) != headers.get("host", "").lower():
+            raise ForbiddenError("requests from other web pages are not allowed")
+
+    def _check_key(self, headers: Mapping[str, str], path: str) -> None:
+        if self._api_key is None or path in _OPEN_PATHS:
+            return
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        bearer = token.strip() if scheme.lower() == "bearer" else ""
+        sent = (headers.get("x-api-key", ""), bearer)
+        # Both are compared in full, whatever the first comparison gave.
+        matches = [hmac.compare_digest(key.encode(), self._api_key) for key in sent]
+        if not any(matches):
+            raise UnauthorizedError("send the API key as x-api-key or as Authorization: Bearer")
+
+    def _check_content_type(self, headers: Mapping[str, str], method: str) -> None:
+        if method not in ("POST", "PUT", "PATCH"):
+            return
+        content_type = headers.get("content-type", "")
+        has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+        if not content_type and not has_body:
+            return
+        if content_type.partition(";")[0].strip().lower() != "application/json":
+            raise UnsupportedMediaTypeError("the content type must be application/json")
+
+    def _check_length(self, headers: Mapping[str, str]) -> None:
+        length = headers.get("content-length", "0")
+        if length.isdecimal() and int(length) > self._body_limit_bytes:
+            raise BodyTooLargeError(self._body_limit_bytes)
+
+    def _limited(self, receive: Receive) -> Receive:
+        num_bytes = 0
+
+        async def receive_limited() -> Message:
+            nonlocal num_bytes
+            message = await receive()
+            if message["type"] == "http.request":
+                num_bytes += len(message.get("body", b""))
+                if num_bytes > self._body_limit_bytes:
+                    raise BodyTooLargeError(self._body_limit_bytes)
+            return message
+
+        return receive_limited
+
+    async def _drain(self, receive: Receive) -> None:
+        """Reads on, up to a bound: a client that is still sending would miss the reply."""
+        remaining = self._body_limit_bytes * _MAX_DRAINED_BODIES
+        while remaining > 0:
+            message = await receive()
+            if message["type"] != "http.request":
+                raise ClientGoneError("the client closed its connection")
+            remaining -= len(message.get("body", b""))
+            if not message.get("more_body"):
+                return
+
+
+def host_name(host: str) -> str:
+    """The name in a ``Host`` header, lower case, without port and brackets."""
+    host = host.lower()
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.rpartition(":")[0] if ":" in host else host
+
+
+def origin_host(origin: str) -> str:
+    """The host and port of an origin; empty where it has none (``null``, say)."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""

@@ -1,0 +1,181 @@
+"""Starting turns: is there a model, does the prompt fit, who asks, and under which name."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+from app.api.bridge import DeltaBridge
+from app.api.draft import TurnDraft
+from app.api.fields import Fields, parse_object
+from app.api.identity import Headers, agent_id_of
+from app.api.settings import ApiSettings
+from app.api.telemetry import RequestRecord
+from app.api.turns import Receive, Turn
+from app.logs import printable
+from engine.commands import Note
+from engine.errors import (
+    ContextExceededError,
+    DrainingError,
+    ModelLoadingError,
+    ModelNotFoundError,
+    UnavailableError,
+)
+from engine.face import EngineFace
+from engine.messages import ChatFormat
+from engine.request import Request
+from engine.snapshot import EngineSnapshot, EngineStatus
+
+Parse = Callable[[Fields], TurnDraft]
+MAX_ALIASES = 256
+MAX_NAME_CHARS = 100
+_LOADING = (EngineStatus.STARTING, EngineStatus.LOADING)
+_STOPPING = (EngineStatus.DRAINING, EngineStatus.STOPPED)
+
+
+class TurnService:
+    """What the routers share: the engine, the settings, and the turns in progress."""
+
+    def __init__(self, engine: EngineFace, settings: ApiSettings, bridge: DeltaBridge) -> None:
+        """Makes a service for one loop."""
+        self.engine = engine
+        self.settings = settings
+        self._bridge = bridge
+        self._turns: set[Turn] = set()
+        self._noted_aliases: set[tuple[str, str]] = set()
+
+    def chat_format(self) -> ChatFormat:
+        """The text side of the active model.
+
+        Raises:
+            UnavailableError: There is none now; says why and when to try again.
+        """
+        snapshot = self.engine.snapshot
+        if snapshot.status in _STOPPING:
+            raise DrainingError("the server is shutting down", retry_after_s=10.0)
+        if snapshot.status is EngineStatus.FAILED:
+            raise UnavailableError(
+                f"the engine failed: {snapshot.status_text or 'see the log'}", retry_after_s=30.0
+            )
+        chat_format = self.engine.chat_format
+        if chat_format is None or snapshot.status in _LOADING:
+            eta_s = loading_eta_s(snapshot)
+            raise ModelLoadingError(
+                f"the model is loading ({snapshot.progress:.0%}), try again in {eta_s:.0f} s",
+                retry_after_s=eta_s,
+            )
+        return chat_format
+
+    async def count_tokens(self, body: bytes, parse: Parse, record: RequestRecord) -> int:
+        """The length of a rendered prompt in tokens.
+
+        Raises:
+            StokerError: The request is wrong, or there is no model.
+        """
+        chat_format = self.chat_format()
+
+        def count() -> tuple[TurnDraft, int]:
+            draft = parse(parse_object(body))
+            return draft, len(chat_format.render_chat(draft.messages, draft.tools))
+
+        draft, num_tokens = await asyncio.to_thread(count)
+        self._serve_as(draft.model, record)
+        return num_tokens
+
+    async def begin(
+        self,
+        body: bytes,
+        parse: Parse,
+        headers: Headers,
+        receive: Receive,
+        record: RequestRecord,
+        protocol: str,
+    ) -> Turn:
+        """Parses and tokenises a request and queues its turn.
+
+        The caller has to ``close`` the turn.
+
+        Raises:
+            StokerError: The request is wrong, there is no model, or no room for it.
+        """
+        chat_format = self.chat_format()
+
+        def prepare() -> tuple[TurnDraft, tuple[int, ...]]:
+            fields = parse_object(body)
+            draft = replace(parse(fields), agent_id=agent_id_of(headers, fields))
+            return draft, chat_format.render_chat(draft.messages, draft.tools)
+
+        draft, token_ids = await asyncio.to_thread(prepare)
+        model_id = self._serve_as(draft.model, record)
+        max_tokens = clamp_max_tokens(
+            draft.max_tokens, len(token_ids), chat_format.max_context_tokens
+        )
+        request = Request(
+            request_id=record.request_id,
+            agent_id=draft.agent_id,
+            agent_hint=draft.agent_hint,
+            prompt_token_ids=token_ids,
+            sampling=replace(draft.sampling, max_tokens=max_tokens),
+            protocol=protocol,
+        )
+        turn = Turn(self.engine, self._bridge, draft, model_id, record)
+        await self._follow(turn, turn.submit(request, receive))
+        return turn
+
+    def forget(self, turn: Turn) -> None:
+        """Closes a turn that was answered, or whose client is gone."""
+        turn.close()
+        self._turns.discard(turn)
+
+    def close(self) -> None:
+        """Ends all turns in progress with an error to their clients."""
+        for turn in tuple(self._turns):
+            turn.fail(DrainingError("the server is shutting down"))
+
+    async def _follow(self, turn: Turn, submission: Awaitable[None]) -> None:
+        self._turns.add(turn)
+        try:
+            await submission
+        except BaseException:
+            self.forget(turn)
+            raise
+
+    def _serve_as(self, asked: str, record: RequestRecord) -> str:
+        """The model that answers to a name; says so where it is another one."""
+        active = self.engine.snapshot.model
+        record.model_id = active
+        if asked in ("", active):
+            return active
+        name = asked[:MAX_NAME_CHARS]
+        record.asked_model = name
+        if self.settings.unknown_model == "reject":
+            raise ModelNotFoundError(name, (active,))
+        if (name, active) not in self._noted_aliases and len(self._noted_aliases) < MAX_ALIASES:
+            self._noted_aliases.add((name, active))
+            self.engine.send(
+                Note(kind="alias", text=f"{printable(name)} is not here: served by {active}")
+            )
+        return active
+
+
+def loading_eta_s(snapshot: EngineSnapshot) -> float:
+    """Seconds until a load is done, from the pace so far; between 1 and 60."""
+    if snapshot.progress < 0.05:
+        return 5.0
+    remaining_s = snapshot.uptime_s * (1 - snapshot.progress) / snapshot.progress
+    return min(60.0, max(1.0, remaining_s))
+
+
+def clamp_max_tokens(asked: int | None, num_prompt_tokens: int, max_context_tokens: int) -> int:
+    """How many tokens may be generated: what was asked for, or what fits.
+
+    Raises:
+        ContextExceededError: The prompt leaves no room for a single token.
+    """
+    room = max_context_tokens - num_prompt_tokens
+    if room < 1:
+        # A prompt that just fills the context is too long as well: by the token of the reply.
+        limit = max_context_tokens if room < 0 else max_context_tokens - 1
+        raise ContextExceededError(num_prompt_tokens, limit)
+    return room if asked is None else min(asked, room)

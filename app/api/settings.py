@@ -1,0 +1,34 @@
+"""What the HTTP API is told when it is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+DEFAULT_PORT = 8000
+DEFAULT_BODY_LIMIT_BYTES = 32 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiSettings:
+    """Settings of the HTTP API.
+
+    Attributes:
+        host: Address to bind.
+        port: Port to bind; 0 lets the system choose one.
+        api_key: Key that clients must send; None lets everybody in.
+        allowed_hosts: Host names accepted in the ``Host`` header beside the loopback names and
+            ``host``; ``*`` accepts any.
+        unknown_model: What to do with a model name that is not here: ``active`` serves it with
+            the active model and says so, ``reject`` answers 404.
+        body_limit_bytes: Longest request body.
+        ping_s: Seconds of silence after which a stream sends a ping.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = DEFAULT_PORT
+    api_key: str | None = None
+    allowed_hosts: tuple[str, ...] = ()
+    unknown_model: Literal["active", "reject"] = "active"
+    body_limit_bytes: int = DEFAULT_BODY_LIMIT_BYTES
+    ping_s: float = 10.0

@@ -1,0 +1,123 @@
+"""Answering with server-sent events, a piece per engine step, never silent for long."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from starlette.responses import Response
+
+from app.api.errors import ClientGoneError
+from app.api.service import TurnService
+from app.api.telemetry import Receive, Scope, Send
+from app.api.turns import Turn
+from engine.errors import StokerError
+from engine.request import Delta
+
+
+class EventEncoder(Protocol):
+    """How one protocol writes a turn as events. Every method returns bytes fit to send."""
+
+    def start(self, first: Delta) -> bytes:
+        """What opens the reply, once its usage is known."""
+
+    def text(self, text: str) -> bytes:
+        """A piece of text."""
+
+    def finish(self, last: Delta) -> bytes:
+        """What closes a reply that ended by itself."""
+
+    def error(self, error: Exception) -> bytes:
+        """What closes a reply that failed."""
+
+    def ping(self) -> bytes:
+        """A sign of life, at any point of the stream."""
+
+
+def quoted(text: str) -> bytes:
+    """A JSON string, quotes included.
+
+    ASCII only: some clients split lines at any Unicode line end, which JSON may carry raw.
+    """
+    return json.dumps(text).encode("ascii")
+
+
+def compact(value: Any) -> bytes:
+    """A JSON value on one line, ASCII only."""
+    return json.dumps(value, separators=(",", ":")).encode("ascii")
+
+
+class EventStream(Response):
+    """The reply to a streaming request. Ends the turn when the client goes away."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, service: TurnService, turn: Turn, encoder: EventEncoder) -> None:
+        """Prepares the reply to a turn that is queued."""
+        self._service = service
+        self._turn = turn
+        self._encoder = encoder
+        self._is_open = False
+        self.status_code = 200
+        self.background = None
+        self.init_headers({"cache-control": "no-cache", "x-accel-buffering": "no"})
+
+    def init_headers(self, headers: Any = None) -> None:
+        """Sets the headers; a stream has no length."""
+        super().init_headers(headers)
+        self.raw_headers = [pair for pair in self.raw_headers if pair[0] != b"content-length"]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends the events as they come."""
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            try:
+                await self._send_events(send)
+            except ClientGoneError:
+                return
+            except StokerError as error:
+                self._turn.record.error = str(error)
+                await _send_chunk(send, self._encoder.error(error))
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            self._service.forget(self._turn)
+
+    async def _send_events(self, send: Send) -> None:
+        ping_s = self._service.settings.ping_s
+        last_sent = time.monotonic()
+        while True:
+            deltas = await self._turn.next(last_sent + ping_s - time.monotonic())
+            chunk = self._encode(deltas)
+            if not chunk and time.monotonic() - last_sent >= ping_s:
+                chunk = self._encoder.ping()
+            if chunk:
+                await _send_chunk(send, chunk)
+                last_sent = time.monotonic()
+            if deltas and deltas[-1].finish_reason is not None:
+                return
+
+    def _encode(self, deltas: Sequence[Delta]) -> bytes:
+        if not deltas:
+            return b""
+        chunk = b""
+        if not self._is_open:
+            self._is_open = True
+            chunk = self._encoder.start(deltas[0])
+        text = "".join([delta.text for delta in deltas])
+        if text:
+            chunk += self._encoder.text(text)
+        last = deltas[-1]
+        if last.finish_reason is not None:
+            error = self._turn.ending_error(last)
+            if error is None:
+                chunk += self._encoder.finish(last)
+            else:
+                self._turn.record.error = str(error)
+                chunk += self._encoder.error(error)
+        return chunk
+
+
+async def _send_chunk(send: Send, chunk: bytes) -> None:
+    await send({"type": "http.response.body", "body": chunk, "more_body": True})

@@ -1,0 +1,142 @@
+"""What every request leaves behind: an id, a log line, and counts. No prompt, no reply."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.api.errors import CLIENT_GONE_STATUS
+from app.metrics import Metrics
+from engine.request import Delta, Usage
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_RECORD = "stoker.record"
+_QUIET_PATHS = ("/health/", "/metrics", "/admin/state", "/api/hello")
+log = logging.getLogger("stoker.api.request")
+
+
+@dataclass(slots=True)
+class RequestRecord:
+    """One request, as the log and the metrics will see it.
+
+    Attributes:
+        request_id: Its id, also in the reply's headers.
+        metrics: Where its counts go.
+        started: ``time.perf_counter()`` at its arrival.
+        model_id: The model that served it; empty where none did.
+        asked_model: The name the client asked for, where it is another one.
+        agent_id: The agent it belongs to.
+        usage: Token counts of its turn.
+        status: HTTP status of the reply; 0 before it.
+        is_client_gone: Whether the client left before the end.
+        error: Why it failed, in words.
+    """
+
+    request_id: str
+    metrics: Metrics
+    started: float = field(default_factory=time.perf_counter)
+    model_id: str = ""
+    asked_model: str = ""
+    agent_id: str = ""
+    usage: Usage | None = None
+    status: int = 0
+    is_client_gone: bool = False
+    error: str = ""
+    _last_token_at: float | None = None
+
+    def note_deltas(self, deltas: Sequence[Delta]) -> None:
+        """Takes counts and times from the newest deltas of its turn."""
+        self.usage = deltas[-1].usage
+        num_tokens = sum(len(delta.token_ids) for delta in deltas)
+        if not num_tokens:
+            return
+        now = time.perf_counter()
+        if self._last_token_at is None:
+            self.metrics.ttft_s.observe(now - self.started)
+        else:
+            self.metrics.inter_token_s.observe((now - self._last_token_at) / num_tokens)
+        self._last_token_at = now
+
+
+def record_of(scope: Scope) -> RequestRecord:
+    """The record of the request with this scope."""
+    record: RequestRecord = scope[_RECORD]
+    return record
+
+
+class Telemetry:
+    """The outermost layer: gives every request its id, and writes down how it went."""
+
+    def __init__(self, app: App, metrics: Metrics) -> None:
+        """Wraps an ASGI application."""
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one request."""
+        if scope["type"] != "http":
+            return
+        record = RequestRecord(f"req_{uuid.uuid4().hex}", self._metrics)
+        scope[_RECORD] = record
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                record.status = message["status"]
+                message["headers"] = [*message.get("headers", ()), *_headers_of(record)]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        finally:
+            self._write_down(scope, record)
+
+    def _write_down(self, scope: Scope, record: RequestRecord) -> None:
+        status = CLIENT_GONE_STATUS if record.is_client_gone else record.status or 500
+        duration_s = time.perf_counter() - record.started
+        self._metrics.requests.labels(record.model_id, str(status)).inc()
+        if record.usage is not None:
+            self._metrics.turn_duration_s.observe(duration_s)
+        path: str = scope["path"]
+        is_quiet = status < 400 and (path == "/" or path.startswith(_QUIET_PATHS))
+        level = logging.DEBUG if is_quiet else logging.INFO
+        log.log(level, "%s", _line(scope["method"], path, status, duration_s, record))
+
+
+def _headers_of(record: RequestRecord) -> list[tuple[bytes, bytes]]:
+    request_id = record.request_id.encode("ascii")
+    headers = [(b"request-id", request_id), (b"x-request-id", request_id)]
+    if record.model_id:
+        # A folder may have any name; a header value may not.
+        model = "".join(c if c.isascii() and c.isprintable() else "?" for c in record.model_id)
+        headers.append((b"x-stoker-model", model.encode("ascii")))
+    return headers
+
+
+def _line(method: str, path: str, status: int, duration_s: float, record: RequestRecord) -> str:
+    parts = [f"{record.request_id} {method} {path} {status} {duration_s:.3f}s"]
+    if record.model_id:
+        parts.append(f"model={record.model_id!r}")
+    if record.asked_model:
+        parts.append(f"asked={record.asked_model!r}")
+    if record.agent_id:
+        parts.append(f"agent={record.agent_id!r}")
+    if record.usage is not None:
+        usage = record.usage
+        parts.append(
+            f"prompt={usage.num_prompt_tokens} cached={usage.num_cached_tokens} "
+            f"generated={usage.num_generated_tokens} queue={usage.queue_s:.3f}s"
+        )
+        if usage.ttft_s is not None:
+            parts.append(f"ttft={usage.ttft_s:.3f}s")
+    if record.error:
+        parts.append(f"error={record.error!r}")
+    return " ".join(parts)

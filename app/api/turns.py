@@ -1,0 +1,195 @@
+"""One turn on the API's side: handed to the engine, awaited piece by piece, aborted when unread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from app.api.bridge import DeltaBridge
+from app.api.draft import TurnDraft
+from app.api.errors import ClientGoneError, TurnAbortedError
+from app.api.telemetry import RequestRecord
+from engine.commands import Abort, Generate
+from engine.errors import DrainingError, EngineFailedError, StokerError
+from engine.face import EngineFace
+from engine.request import Delta, FinishReason, Request
+from engine.snapshot import EngineStatus
+
+Receive = Callable[[], Awaitable[Any]]
+_ENDED = (EngineStatus.STOPPED, EngineStatus.FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A finished turn as one piece.
+
+    Attributes:
+        text: All of its text.
+        last: The delta that ended it.
+    """
+
+    text: str
+    last: Delta
+
+
+class Turn:
+    """A turn in progress. Everything but the engine's callbacks runs on the API's loop.
+
+    Attributes:
+        draft: What the client asked for.
+        model_id: The model that answers.
+        record: The request's log line, filled as the turn goes.
+    """
+
+    def __init__(
+        self,
+        engine: EngineFace,
+        bridge: DeltaBridge,
+        draft: TurnDraft,
+        model_id: str,
+        record: RequestRecord,
+    ) -> None:
+        """Prepares a turn; nothing is sent to the engine yet."""
+        self.draft = draft
+        self.model_id = model_id
+        self.record = record
+        self._engine = engine
+        self._bridge = bridge
+        self._pending: list[Delta] = []
+        self._waiter: asyncio.Future[None] | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        self._failure: StokerError | None = None
+        self._is_sent = False
+        self._is_finished = False
+
+    @property
+    def request_id(self) -> str:
+        """The request's id, also the engine's id of the turn."""
+        return self.record.request_id
+
+    async def submit(self, request: Request, receive: Receive) -> None:
+        """Hands the turn to the engine, and waits until it is queued there.
+
+        Raises:
+            StokerError: The engine refused it, or the client went away.
+        """
+        self._watcher = asyncio.create_task(self._watch(receive))
+        command = Generate(request=request, sink=self._sink)
+        command.admitted.add_done_callback(lambda _: self._bridge.post(self, None))
+        self._is_sent = True
+        self._engine.send(command)
+        while not command.admitted.done():
+            self._check_alive()
+            await self._wait(timeout_s=1.0)
+        error = command.admitted.exception()
+        if error is not None:
+            self._is_finished = True
+            raise error
+        self.record.agent_id = command.admitted.result()
+
+    async def next(self, timeout_s: float) -> list[Delta]:
+        """The deltas since the last call; waits for one, at most ``timeout_s`` seconds.
+
+        Returns:
+            Deltas in order; empty when time ran out.
+
+        Raises:
+            ClientGoneError: The client went away.
+            StokerError: The server or the engine stopped.
+        """
+        if not self._pending:
+            self._check_alive()
+            await self._wait(timeout_s)
+        if self._failure is not None:
+            raise self._failure
+        deltas, self._pending = self._pending, []
+        if deltas:
+            self.record.note_deltas(deltas)
+            self._is_finished = deltas[-1].finish_reason is not None
+        return deltas
+
+    async def whole_reply(self) -> Reply:
+        """Waits for the end of the turn.
+
+        Raises:
+            StokerError: It did not end by itself, or the client went away.
+        """
+        pieces: list[str] = []
+        while True:
+            for delta in await self.next(timeout_s=1.0):
+                pieces.append(delta.text)
+                if delta.finish_reason is not None:
+                    error = self.ending_error(delta)
+                    if error is not None:
+                        raise error
+                    return Reply("".join(pieces), delta)
+
+    def ending_error(self, last: Delta) -> StokerError | None:
+        """Why the turn did not end by itself; None when it did."""
+        if last.finish_reason is FinishReason.ERROR:
+            return last.error or EngineFailedError("the engine failed during this turn")
+        if last.finish_reason is FinishReason.ABORTED:
+            if self._engine.snapshot.status in (EngineStatus.DRAINING, *_ENDED):
+                return DrainingError("the server is shutting down")
+            return TurnAbortedError("this turn was aborted at the server")
+        return None
+
+    def fail(self, error: StokerError) -> None:
+        """Ends the turn from the server's side: whoever waits for it gets the error."""
+        self._failure = self._failure or error
+        self._abort(str(error))
+        self._wake()
+
+    def close(self) -> None:
+        """Lets go of the turn, and aborts it if it still runs."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+        self._abort("client went away")
+
+    def receive(self, news: Delta | None) -> None:
+        """Takes news from the bridge."""
+        if news is not None:
+            self._pending.append(news)
+        self._wake()
+
+    def _sink(self, delta: Delta) -> None:
+        self._bridge.post(self, delta)
+
+    async def _wait(self, timeout_s: float) -> None:
+        """Sleeps until there is news, or for so long.
+
+        A bare future and timer: ``asyncio.wait_for`` costs several times as much, per token.
+        """
+        loop = asyncio.get_running_loop()
+        self._waiter = loop.create_future()
+        timer = loop.call_later(max(0.0, timeout_s), self._wake)
+        try:
+            await self._waiter
+        finally:
+            timer.cancel()
+            self._waiter = None
+
+    def _check_alive(self) -> None:
+        """Raises where waiting would never end."""
+        if self._failure is not None:
+            raise self._failure
+        snapshot = self._engine.snapshot
+        if snapshot.status in _ENDED:
+            raise EngineFailedError(f"the engine stopped: {snapshot.status_text or 'shut down'}")
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def _watch(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self.record.is_client_gone = True
+        self.fail(ClientGoneError("the client closed its connection"))
+
+    def _abort(self, reason: str) -> None:
+        if self._is_sent and not self._is_finished:
+            self._is_finished = True
+            self._engine.send(Abort(request_id=self.request_id, reason=reason))

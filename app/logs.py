@@ -1,0 +1,146 @@
+"""Logging: a rotating file and a ring for the log pane. Nothing ever reaches the terminal.
+
+Prompts and replies are never logged above ``DEBUG``. Whatever a client sent is made harmless:
+control characters come out as escapes, so that a line stays a line.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import deque
+from dataclasses import dataclass
+from io import TextIOWrapper
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+
+LOG_FILE_NAME = "stoker.log"
+MAX_FILE_BYTES = 5 * 1024 * 1024
+NUM_OLD_FILES = 3
+RING_LINES = 1000
+_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
+_QUIET_LOGGERS = ("uvicorn.access", "httpx", "httpcore", "asyncio", "urllib3", "huggingface_hub")
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One line of the log pane.
+
+    Attributes:
+        time: Wall-clock seconds since the epoch.
+        level: ``debug``, ``info``, ``warning``, ``error`` or ``critical``.
+        source: Name of the logger.
+        text: The message, harmless to a screen.
+    """
+
+    time: float
+    level: str
+    source: str
+    text: str
+
+
+def printable(text: str) -> str:
+    """Text whose control characters are replaced by escapes that show their code."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else _escape(c) for c in text)
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
+
+
+class LineFormatter(logging.Formatter):
+    """Formats a record with its message on one line; only tracebacks have more."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - stdlib's name
+        """Formats the line, message made harmless."""
+        record.message = printable(record.message)
+        return super().formatMessage(record)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Formats the record; the lines of a traceback are indented, so that none looks new."""
+        first, *rest = super().format(record).splitlines()
+        return "\n".join([first, *("    " + printable(line) for line in rest)])
+
+
+class LogRing(logging.Handler):
+    """Keeps the newest lines in memory. Any thread may write, any thread may read."""
+
+    def __init__(self, num_lines: int = RING_LINES) -> None:
+        """Makes an empty ring."""
+        super().__init__()
+        self._lines: deque[LogLine] = deque(maxlen=num_lines)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Takes one record."""
+        try:
+            text = printable(record.getMessage())
+            if record.exc_info and record.exc_info[1] is not None:
+                text += f" ({printable(repr(record.exc_info[1]))})"
+        except Exception:  # a faulty log call must not stop what it reports on
+            self.handleError(record)
+            return
+        self._lines.append(LogLine(record.created, record.levelname.lower(), record.name, text))
+
+    @property
+    def lines(self) -> tuple[LogLine, ...]:
+        """The newest lines, oldest first."""
+        self.acquire()
+        try:
+            return tuple(self._lines)
+        finally:
+            self.release()
+
+
+class PrivateLogFile(RotatingFileHandler):
+    """A rotating file that only its owner can read, after each rotation too."""
+
+    def _open(self) -> TextIOWrapper:
+        return open(
+            self.baseFilename,
+            "a",
+            encoding=self.encoding,
+            errors=self.errors,
+            opener=lambda path, flags: os.open(path, flags, 0o600),
+        )
+
+
+def set_up_logging(directory: Path, level: str = "info") -> LogRing:
+    """Sends all logging of the process to ``directory`` and to a ring.
+
+    May be called again; the earlier handlers are closed.
+
+    Args:
+        directory: Folder for the log files; made if it is not there, readable by its owner only.
+        level: Lowest level to keep.
+
+    Returns:
+        The ring that the log pane reads.
+
+    Raises:
+        OSError: The folder or the file cannot be written.
+    """
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    file = PrivateLogFile(
+        directory / LOG_FILE_NAME,
+        maxBytes=MAX_FILE_BYTES,
+        backupCount=NUM_OLD_FILES,
+        encoding="utf-8",
+        errors="backslashreplace",
+    )
+    file.setFormatter(LineFormatter(_FORMAT))
+    ring = LogRing()
+    root = logging.getLogger()
+    for handler in tuple(root.handlers):
+        root.removeHandler(handler)
+        handler.close()
+    root.addHandler(file)
+    root.addHandler(ring)
+    root.setLevel(level.upper())
+    for name in _QUIET_LOGGERS:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.captureWarnings(True)
+    # A full disk must not print tracebacks over the dashboard.
+    logging.raiseExceptions = False
+    return ring

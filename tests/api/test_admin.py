@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import pytest
+
+from engine.commands import EvictAgent, PinAgent
+from engine.snapshot import EngineStatus, from_json
+from tests.api.conftest import Served
+
+
+def test_state_is_exactly_the_snapshot(served: Served) -> None:
+    assert from_json(served.http.get("/admin/state").json()) == served.engine.snapshot
+
+
+def test_agents_are_listed_and_shown(served: Served) -> None:
+    rows = served.http.get("/v1/agents").json()["data"]
+    assert [row["agent_id"] for row in rows] == ["repo-a", "session/sub"]
+    assert rows[0]["hit_ratio"] == 0.5
+    assert served.http.get("/v1/agents/repo-a").json() == rows[0]
+    assert served.http.get("/v1/agents/session/sub").json()["status"] == "decoding"
+    assert served.http.get("/v1/agents/session%2Fsub").json()["pinned"] is True
+    assert served.http.get("/v1/agents/nobody").status_code == 404
+
+
+def test_an_agent_is_evicted(served: Served) -> None:
+    reply = served.http.post("/v1/agents/repo-a/evict")
+    assert reply.json() == {"agent_id": "repo-a", "freed_bytes": 4096}
+    assert isinstance(served.engine.commands[-1], EvictAgent)
+
+
+def test_a_busy_agent_is_not_evicted(served: Served) -> None:
+    reply = served.http.post("/v1/agents/session/sub/evict", json={})
+    assert reply.status_code == 409
+    assert "turn in progress" in reply.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(("action", "pinned"), [("pin", True), ("unpin", False)])
+def test_an_agent_is_pinned_and_unpinned(served: Served, action: str, pinned: bool) -> None:
+    reply = served.http.post(f"/v1/agents/session/sub/{action}")
+    assert reply.json() == {"agent_id": "session/sub", "pinned": pinned}
+    command = served.engine.commands[-1]
+    assert isinstance(command, PinAgent)
+    assert command.pinned is pinned
+
+
+@pytest.mark.parametrize("action", ["evict", "pin", "unpin"])
+def test_an_unknown_agent_is_a_404(served: Served, action: str) -> None:
+    reply = served.http.post(f"/v1/agents/nobody/{action}")
+    assert reply.status_code == 404
+    assert reply.json()["error"]["code"] == "agent_not_found"
+
+
+@pytest.mark.parametrize(
+    ("status", "live", "ready", "startup"),
+    [
+        (EngineStatus.STARTING, 200, 503, 503),
+        (EngineStatus.LOADING, 200, 503, 503),
+        (EngineStatus.SERVING, 200, 200, 200),
+        (EngineStatus.DRAINING, 200, 503, 200),
+        (EngineStatus.FAILED, 503, 503, 503),
+    ],
+)
+def test_health(served: Served, status: EngineStatus, live: int, ready: int, startup: int) -> None:
+    served.engine.set_status(status, "words")
+    assert served.http.get("/health/live").status_code == live
+    reply = served.http.get("/health/ready")
+    assert reply.status_code == ready
+    assert reply.json()["status"] == status.value
+    assert served.http.get("/health/startup").status_code == startup
+
+
+def test_knocking_is_answered(served: Served) -> None:
+    for path in ("/", "/api/hello"):
+        assert served.http.head(path).status_code == 200
+        assert served.http.get(path).json()["name"] == "stoker"
+
+
+def test_the_interface_is_described_without_a_page(served: Served) -> None:
+    assert "/v1/messages" in served.http.get("/openapi.json").json()["paths"]
+    assert served.http.get("/docs").status_code == 404
+    assert served.http.get("/redoc").status_code == 404

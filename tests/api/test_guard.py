@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from app.api.settings import ApiSettings
+from tests.api.conftest import Serve, Served, serving
+
+BODY: Any = {"model": "", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
+
+
+@pytest.fixture(scope="module")
+def keyed() -> Iterator[Served]:
+    with serving(None, ApiSettings(port=0, api_key="s3cret")) as served:
+        yield served
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:{port}", 200),
+        ("localhost:{port}", 200),
+        ("LOCALHOST", 200),
+        ("[::1]:{port}", 200),
+        ("evil.example", 403),
+        ("evil.example:{port}", 403),
+        ("127.0.0.1.evil.example:{port}", 403),
+        ("localhost@evil.example", 403),
+        ("", 403),
+    ],
+)
+def test_only_known_hosts_are_served(served: Served, host: str, status: int) -> None:
+    headers = {"host": host.format(port=served.server.port)}
+    assert served.http.get("/v1/models", headers=headers).status_code == status
+
+
+def test_more_hosts_can_be_allowed(serve: Serve) -> None:
+    served = serve(None, ApiSettings(port=0, allowed_hosts=("Stoker.local",)))
+    assert served.http.get("/", headers={"host": "stoker.local:1"}).status_code == 200
+    assert served.http.get("/", headers={"host": "other.local:1"}).status_code == 403
+    anybody = serve(None, ApiSettings(port=0, allowed_hosts=("*",)))
+    assert anybody.http.get("/", headers={"host": "other.local:1"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://evil.example", "null", "http://localhost:1", "file://", "http://[", ""]
+)
+def test_foreign_origins_are_refused(served: Served, origin: str) -> None:
+    for path in ("/v1/messages", "/v1/chat/completions"):
+        reply = served.http.post(path, json=BODY, headers={"origin": origin})
+        assert reply.status_code == 403
+        assert reply.json()["error"]["type"] == "permission_error"
+    assert "access-control-allow-origin" not in reply.headers
+    assert served.engine.requests == []
+
+
+def test_its_own_origin_is_served(served: Served) -> None:
+    reply = served.http.post("/v1/messages", json=BODY, headers={"origin": served.url})
+    assert reply.status_code == 200
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", None])
+def test_a_body_must_be_json(served: Served, content_type: str | None) -> None:
+    headers = {"content-type": content_type} if content_type else {}
+    for path in ("/v1/messages", "/v1/chat/completions", "/v1/agents/repo-a/evict"):
+        reply = served.http.post(path, content=json.dumps(BODY), headers=headers)
+        assert reply.status_code == 415
+        assert reply.json()["error"]["type"] == "invalid_request_error"
+
+
+def test_json_with_a_charset_is_json(served: Served) -> None:
+    headers = {"content-type": "Application/JSON; charset=utf-8"}
+    reply = served.http.post("/v1/messages", content=json.dumps(BODY), headers=headers)
+    assert reply.status_code == 200
+
+
+def test_a_body_over_the_limit_is_refused(serve: Serve) -> None:
+    served = serve(None, ApiSettings(port=0, body_limit_bytes=100_000))
+    headers = {"content-type": "application/json"}
+    just_fits = json.dumps(BODY).encode().ljust(100_000)
+    assert served.http.post("/v1/messages", content=just_fits, headers=headers).is_success
+    for size in (100_001, 400_000, 5_000_000):
+        reply = served.http.post("/v1/messages", content=b" " * size, headers=headers)
+        assert reply.status_code == 413
+        assert reply.json()["error"]["type"] == "request_too_large"
+    pieces = (b" " * 10_000 for _ in range(20))
+    reply = served.http.post("/v1/messages", content=pieces, headers=headers)
+    assert reply.status_code == 413
+    reply = served.http.post("/v1/chat/completions", content=b" " * 100_001, headers=headers)
+    assert reply.status_code == 413
+    assert reply.json()["error"]["type"] == "invalid_request_error"
+    assert served.http.post("/v1/messages", json=BODY).is_success
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"x-api-key": "s3cret"}, 200),
+        ({"authorization": "Bearer s3cret"}, 200),
+        ({"authorization": "bearer s3cret"}, 200),
+        ({"x-api-key": "wrong", "authorization": "Bearer s3cret"}, 200),
+        ({}, 401),
+        ({"x-api-key": "s3cre"}, 401),
+        ({"x-api-key": ""}, 401),
+        ({"x-api-key": "é"}, 401),
+        ({"authorization": "Basic s3cret"}, 401),
+        ({"authorization": "s3cret"}, 401),
+    ],
+)
+def test_the_key_is_asked_for(keyed: Served, headers: dict[str, str], status: int) -> None:
+    raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+    for path in ("/v1/models", "/admin/state", "/metrics", "/v1/agents"):
+        assert keyed.http.get(path, headers=raw).status_code == status
+    reply = keyed.http.post("/v1/messages", json=BODY, headers=raw)
+    assert reply.status_code == status
+    if status == 401:
+        assert reply.json()["error"]["type"] == "authentication_error"
+
+
+def test_health_needs_no_key(keyed: Served) -> None:
+    for path in ("/health/live", "/health/ready", "/health/startup", "/", "/api/hello"):
+        assert keyed.http.get(path).status_code == 200
+
+
+def test_every_reply_has_a_request_id(served: Served) -> None:
+    replies = [
+        served.http.get("/v1/models"),
+        served.http.get("/nix"),
+        served.http.post("/v1/messages", json={}),
+        served.http.get("/", headers={"host": "evil.example"}),
+        served.http.post("/v1/messages", json=BODY | {"stream": True}),
+    ]
+    ids = [reply.headers["request-id"] for reply in replies]
+    assert ids == [reply.headers["x-request-id"] for reply in replies]
+    assert len(set(ids)) == len(ids)
+    assert served.engine.requests[-1].request_id == ids[-1]

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.api.conftest import Served
+
+USER: Any = {"role": "user", "content": "hi"}
+SESSION = '{"device_id":"d","account_uuid":"","session_id":"from-json"}'
+
+
+def agent_of(
+    served: Served, headers: dict[str, str], fields: dict[str, Any] | None = None
+) -> str | None:
+    body = {"model": "", "max_tokens": 9, "messages": [USER], **(fields or {})}
+    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+    for route in ("/v1/messages", "/v1/chat/completions"):
+        reply = served.http.post(route, json=body, headers=raw)
+        assert reply.status_code == 200, reply.text
+    first, second = served.engine.requests[-2:]
+    assert first.agent_id == second.agent_id
+    assert (first.protocol, second.protocol) == ("anthropic", "openai")
+    return first.agent_id
+
+
+@pytest.mark.parametrize("agent_id", ["repo-a", "a b/c:d", "репо", "😀", "x" * 200])
+def test_an_agent_id_is_taken_verbatim(served: Served, agent_id: str) -> None:
+    assert agent_of(served, {"X-Agent-ID": agent_id}) == agent_id
+
+
+def test_the_first_source_that_is_there_wins(served: Served) -> None:
+    headers = {
+        "X-Agent-ID": "one",
+        "X-Claude-Code-Session-Id": "two",
+        "x-claude-code-agent-id": "sub",
+        "thread-id": "four",
+        "x-session-id": "six",
+    }
+    fields: dict[str, Any] = {
+        "metadata": {"user_id": SESSION},
+        "prompt_cache_key": "five",
+        "session_id": "seven",
+        "user": "eight",
+    }
+    expected = ["one", "two/sub", "from-json", "four", "five", "six", "seven", "eight", None]
+    removals: list[list[str]] = [
+        ["X-Agent-ID"],
+        ["X-Claude-Code-Session-Id", "x-claude-code-agent-id"],
+        ["metadata"],
+        ["thread-id"],
+        ["prompt_cache_key"],
+        ["x-session-id"],
+        ["session_id"],
+        ["user"],
+        [],
+    ]
+    for agent_id, names in zip(expected, removals, strict=True):
+        assert agent_of(served, headers, fields) == agent_id
+        for name in names:
+            headers.pop(name, None)
+            fields.pop(name, None)
+
+
+@pytest.mark.parametrize(
+    ("user_id", "agent_id"),
+    [
+        ("user_abc_account__session_1234-ab", "1234-ab"),
+        ('{"session_id": "s"}', "s"),
+        ('{"session_id": 5}', None),
+        ("[" * 4000, None),
+        ("x" * 100_000, None),
+        ("alice", None),
+        (5, None),
+    ],
+)
+def test_sessions_in_the_user_id(served: Served, user_id: object, agent_id: str | None) -> None:
+    assert agent_of(served, {}, {"metadata": {"user_id": user_id}}) == agent_id
+
+
+@pytest.mark.parametrize("agent_id", ["x" * 201, "\u202egnp", "a\x85b", "a\tb"])
+def test_a_harmful_id_is_refused_by_the_name_of_its_header(served: Served, agent_id: str) -> None:
+    body = {"messages": [USER]}
+    headers = [(b"X-Agent-ID", agent_id.encode())]
+    reply = served.http.post("/v1/messages", json=body, headers=headers)
+    assert reply.status_code == 400
+    assert reply.json()["error"]["message"].startswith("X-Agent-ID: an agent id must be")
+    reply = served.http.post("/v1/chat/completions", json=body, headers=headers)
+    assert reply.json()["error"]["param"] == "X-Agent-ID"
+
+
+def test_a_harmful_id_in_the_body_is_refused_too(served: Served) -> None:
+    body = {"messages": [USER], "user": "a\x1b[2Jb"}
+    reply = served.http.post("/v1/chat/completions", json=body)
+    assert reply.status_code == 400
+    assert reply.json()["error"]["param"] == "user"
+
+
+def test_without_an_id_the_tools_and_the_system_prompt_give_a_hint(served: Served) -> None:
+    def hint(**fields: Any) -> str:
+        agent_of(served, {}, fields)
+        return served.engine.requests[-2].agent_hint
+
+    plain = hint()
+    assert plain == hint(messages=[{"role": "user", "content": "another question"}])
+    assert plain.startswith("anon-")
+    assert plain != hint(messages=[{"role": "system", "content": "Be brief."}, USER])

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import logging
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from app.logs import LogRing, set_up_logging
+from tests.api.conftest import Serve, Served
+from tests.api.word_engine import MODEL_ID, Script
+
+USER: Any = {"role": "user", "content": "a secret prompt"}
+
+
+@pytest.fixture
+def ring(tmp_path: Path) -> Iterator[LogRing]:
+    """Logging as the product sets it up; pytest's own handlers come back afterwards."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    root.handlers[:] = []
+    yield set_up_logging(tmp_path / "logs", "info")
+    for handler in root.handlers:
+        handler.close()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(False)
+    logging.raiseExceptions = True
+
+
+def request_lines(served: Served, ring: LogRing, num_lines: int) -> list[str]:
+    def lines() -> list[str]:
+        return [line.text for line in ring.lines if line.source == "stoker.api.request"]
+
+    assert served.engine.wait_for(lambda: len(lines()) >= num_lines)
+    return lines()
+
+
+def test_a_request_leaves_one_line_without_its_prompt(
+    serve: Serve, ring: LogRing, tmp_path: Path
+) -> None:
+    served = serve()
+    body = {"model": "gpt\x1b[2J\n9", "max_tokens": 9, "messages": [USER]}
+    reply = served.http.post("/v1/messages", json=body, headers={"X-Agent-ID": "repo-a"})
+    assert served.http.get("/admin/state").is_success
+    assert served.http.post("/v1/messages", json={}).status_code == 400
+    first, second = request_lines(served, ring, 2)
+    assert reply.headers["request-id"] in first
+    assert "POST /v1/messages 200" in first
+    assert f"model='{MODEL_ID}'" in first
+    assert "agent='repo-a'" in first
+    assert "prompt=32 cached=7 generated=5" in first
+    assert "POST /v1/messages 400" in second
+    assert "at least one message" in second
+    text = (tmp_path / "logs" / "stoker.log").read_text("utf-8")
+    assert first in text
+    assert "secret" not in text
+    assert "\x1b" not in text
+    assert "Paris" not in text
+
+
+def test_a_client_that_left_is_logged_as_such(serve: Serve, ring: LogRing) -> None:
+    served = serve(Script(words=("x",) * 1000, step_s=0.01))
+    body = {"model": "", "messages": [USER], "stream": True}
+    with served.http.stream("POST", "/v1/messages", json=body) as reply:
+        next(reply.iter_bytes())
+    (line,) = request_lines(served, ring, 1)
+    assert "POST /v1/messages 499" in line
+
+
+def test_log_files_are_private_and_rotate(ring: LogRing, tmp_path: Path) -> None:
+    for number in range(1200):
+        logging.getLogger("stoker.test").info("%s %s", number, "x" * 5000)
+    files = sorted((tmp_path / "logs").iterdir())
+    assert [file.name for file in files] == ["stoker.log", "stoker.log.1"]
+    assert [stat.S_IMODE(file.stat().st_mode) for file in files] == [0o600, 0o600]
+    assert len(ring.lines) == 1000
+    assert ring.lines[-1].text.startswith("1199 ")
+
+
+def test_control_characters_and_forged_lines_are_neutralised(ring: LogRing, tmp_path: Path) -> None:
+    log = logging.getLogger("stoker.test")
+    log.warning("one\n2026-01-01 two\x1b[31m\x07\u202e\x85\ud800")
+    try:
+        raise ValueError("three\n2026-01-01 INFO four\x1b")
+    except ValueError:
+        log.exception("five")
+    lines = (tmp_path / "logs" / "stoker.log").read_text("utf-8").splitlines()
+    assert r"one\n2026-01-01 two\x1b[31m\x07\u202e\x85\ud800" in lines[0]
+    assert lines[1].endswith("ERROR stoker.test five")
+    assert all(line.startswith("    ") for line in lines[2:])
+    assert all(line.isprintable() for line in lines)
+    assert all(line.text.isprintable() for line in ring.lines)
+
+
+def test_nothing_reaches_the_terminal(ring: LogRing, capfd: pytest.CaptureFixture[str]) -> None:
+    logging.getLogger("stoker.test").error("five %d", "not a number")
+    logging.getLogger("uvicorn.error").error("six")
+    captured = capfd.readouterr()
+    assert captured.out == captured.err == ""
+
+
+def metrics_of(served: Served) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    reply = served.http.get("/metrics")
+    assert reply.status_code == 200
+    assert reply.headers["content-type"].startswith("text/plain; version=0.0.4")
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(reply.text)
+        for sample in family.samples
+    }
+
+
+def test_metrics_show_the_snapshot(served: Served) -> None:
+    metrics = metrics_of(served)
+    assert metrics["stoker_pool_used_ratio", ()] == 0.75
+    assert metrics["stoker_pool_blocks", (("state", "free"),)] == 1
+    assert metrics["stoker_queue_depth", ()] == 2
+    assert metrics["stoker_batch_running", ()] == 3
+    assert metrics["stoker_agents", (("status", "decoding"),)] == 1
+    assert metrics["stoker_agents_pinned", ()] == 1
+    assert metrics["stoker_agent_evictions_total", ()] == 2
+    assert metrics["stoker_generated_tokens_total", ()] == 99
+    assert metrics["stoker_memory_used_bytes", ()] == 123
+    assert metrics["stoker_engine_status", (("status", "serving"),)] == 1
+    assert metrics["stoker_engine_status", (("status", "failed"),)] == 0
+
+
+def test_metrics_count_requests_and_times(serve: Serve) -> None:
+    served = serve(Script(step_s=0.05, prefill_s=0.12))
+    body = {"model": "some-other-name", "max_tokens": 9, "messages": [USER]}
+    headers = {"X-Agent-ID": "a-private-name"}
+    for _ in range(2):
+        assert served.http.post("/v1/messages", json=body, headers=headers).is_success
+    assert served.http.post("/v1/messages", json={}).status_code == 400
+    assert served.engine.wait_for(
+        lambda: metrics_of(served).get(("stoker_turn_duration_seconds_count", ())) == 2
+    )
+    metrics = metrics_of(served)
+    ok = (("model", MODEL_ID), ("status", "200"))
+    assert metrics["stoker_http_requests_total", ok] == 2
+    assert metrics["stoker_http_requests_total", (("model", ""), ("status", "400"))] == 1
+    assert metrics["stoker_time_to_first_token_seconds_count", ()] == 2
+    assert 0.2 < metrics["stoker_time_to_first_token_seconds_sum", ()] < 1.0
+    assert 1 <= metrics["stoker_inter_token_seconds_count", ()] <= 8
+    text = served.http.get("/metrics").text
+    assert "a-private-name" not in text
+    assert "some-other-name" not in text
+
+
+def test_a_model_name_cannot_break_the_metrics_or_the_headers(serve: Serve) -> None:
+    served = serve()
+    odd = 'mod"el\nü\r\nx: y'
+    served.engine.snapshot = served.engine.snapshot.__class__(
+        status=served.engine.snapshot.status, model=odd
+    )
+    reply = served.http.post("/v1/messages", json={"model": "", "messages": [USER]})
+    assert reply.status_code == 200
+    assert reply.json()["model"] == odd
+    assert reply.headers["x-stoker-model"] == 'mod"el????x: y'
+    assert served.engine.wait_for(
+        lambda: any(("model", odd) in labels for _, labels in metrics_of(served))
+    )

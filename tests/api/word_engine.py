@@ -1,0 +1,278 @@
+"""A double of the engine for the API's tests: it says scripted words, at a pace a test sets."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from engine.commands import (
+    Abort,
+    Command,
+    EvictAgent,
+    Generate,
+    Note,
+    PinAgent,
+    Shutdown,
+)
+from engine.errors import AgentBusyError, AgentNotFoundError, StokerError
+from engine.messages import ChatFormat, Message, ToolSpec
+from engine.request import Delta, FinishReason, Request, Usage
+from engine.snapshot import (
+    AgentRow,
+    AgentStatus,
+    BatchRow,
+    DeviceRow,
+    EngineEvent,
+    EngineSnapshot,
+    EngineStatus,
+    ModelRow,
+    PoolRow,
+    ThroughputRow,
+)
+
+MODEL_ID = "tiny-words"
+MAX_CONTEXT_TOKENS = 400_000
+NUM_CACHED_TOKENS = 7
+
+SERVING_SNAPSHOT = EngineSnapshot(
+    step=1,
+    status=EngineStatus.SERVING,
+    model=MODEL_ID,
+    device="cpu",
+    model_detail=ModelRow(model_id=MODEL_ID, max_context_tokens=MAX_CONTEXT_TOKENS),
+    device_detail=DeviceRow(name="cpu", memory_used_bytes=123),
+    pool=PoolRow(
+        num_total_blocks=4,
+        num_free_blocks=1,
+        bytes_used=30,
+        bytes_budget=40,
+        num_evictions=2,
+        block_states=b"\0\1\2\3",
+        block_owners=b"\xff\0\0\0",
+    ),
+    batch=BatchRow(num_running=3, num_waiting=2),
+    throughput=ThroughputRow(num_generated_tokens=99, num_turns=5),
+    agents=(
+        AgentRow(agent_id="repo-a", num_prompt_tokens=10, num_cached_tokens=5),
+        AgentRow(agent_id="session/sub", status=AgentStatus.DECODING, pinned=True),
+    ),
+    events=(EngineEvent(number=1, time=0.0, kind="load", text="loaded"),),
+)
+
+
+class ByteChatFormat:
+    """One token per byte of the conversation."""
+
+    def __init__(self, max_context_tokens: int = MAX_CONTEXT_TOKENS) -> None:
+        self._max_context_tokens = max_context_tokens
+
+    @property
+    def max_context_tokens(self) -> int:
+        return self._max_context_tokens
+
+    def render_chat(
+        self, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()
+    ) -> tuple[int, ...]:
+        lines = [f"tool {tool.name} {tool.parameters_json}" for tool in tools]
+        for message in messages:
+            calls = "".join(f"<{call.name} {call.arguments_json}>" for call in message.tool_calls)
+            lines.append(f"{message.role}: {message.text}{calls}")
+        return self.encode_text("\n".join([*lines, "assistant:"]))
+
+    def encode_text(self, text: str) -> tuple[int, ...]:
+        return tuple(text.encode())
+
+
+def prompt_text(request: Request) -> str:
+    return bytes(request.prompt_token_ids).decode()
+
+
+@dataclass(kw_only=True)
+class Script:
+    """What the engine does with the turns it gets."""
+
+    words: tuple[str, ...] = ("Paris", " is", " the", " capital", ".")
+    step_s: float = 0.0
+    queue_s: float = 0.0
+    prefill_s: float = 0.0
+    refuse: StokerError | None = None
+    fail_at: int | None = None
+    error: StokerError | None = None
+    abort_at: int | None = None
+
+
+@dataclass
+class _Running:
+    command: Generate
+    script: Script
+    arrived: float = field(default_factory=time.monotonic)
+    num_words: int = 0
+    is_prefilling: bool = False
+    next_at: float = 0.0
+
+
+class WordEngine:
+    """Has the ``EngineFace``; one thread steps through all turns, as the real one does."""
+
+    def __init__(self, script: Script | None = None) -> None:
+        self._commands: queue.Queue[Command] = queue.Queue()
+        self.running: list[_Running] = []
+        self._thread = threading.Thread(target=self._run, name="word-engine", daemon=True)
+        self._is_stopping = threading.Event()
+        self.reset(script)
+
+    def reset(self, script: Script | None = None) -> None:
+        """Forgets what was asked and told; the state is that of an engine that serves."""
+        self.script = script or Script()
+        self.chat_format: ChatFormat | None = ByteChatFormat()
+        self.requests: list[Request] = []
+        self.aborted: list[tuple[str, str]] = []
+        self.notes: list[Note] = []
+        self.commands: list[Command] = []
+        self.snapshot = SERVING_SNAPSHOT
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def send(self, command: Command) -> None:
+        self._commands.put(command)
+
+    def join(self, timeout_s: float | None = None) -> bool:
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def set_status(self, status: EngineStatus, text: str = "", progress: float = 0.0) -> None:
+        self.snapshot = replace(
+            self.snapshot, status=status, status_text=text, progress=progress, uptime_s=8.0
+        )
+
+    def wait_for(self, condition: Callable[[], bool], timeout_s: float = 5.0) -> bool:
+        """Whether a condition comes true in time."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            if condition():
+                return True
+            time.sleep(0.005)
+        return condition()
+
+    def _run(self) -> None:
+        while not self._is_stopping.is_set():
+            try:
+                self._handle(self._commands.get(timeout=0.001 if self.running else 0.02))
+                continue
+            except queue.Empty:
+                pass
+            now = time.monotonic()
+            for turn in tuple(self.running):
+                self._step(turn, now)
+
+    def _handle(self, command: Command) -> None:
+        self.commands.append(command)
+        match command:
+            case Generate():
+                self._admit(command)
+            case Abort():
+                self._abort(command.request_id)
+            case Note():
+                self.notes.append(command)
+            case EvictAgent() if command.agent_id == "session/sub":
+                command.done.set_exception(AgentBusyError(command.agent_id, "evict"))
+            case EvictAgent() | PinAgent() if not self.snapshot.agent(command.agent_id):
+                command.done.set_exception(AgentNotFoundError(command.agent_id))
+            case EvictAgent():
+                command.done.set_result(4096)
+            case PinAgent():
+                command.done.set_result(command.pinned)
+            case Shutdown():
+                self._is_stopping.set()
+            case _:
+                raise AssertionError(command)
+
+    def _admit(self, command: Generate) -> None:
+        self.requests.append(command.request)
+        if self.script.refuse is not None:
+            command.admitted.set_exception(self.script.refuse)
+            return
+        command.admitted.set_result(command.request.agent_id or f"{command.request.agent_hint}-1")
+        self.running.append(_Running(command, self.script))
+
+    def _abort(self, request_id: str) -> None:
+        for turn in self.running:
+            if turn.command.request.request_id == request_id:
+                state = "queued"
+                if turn.is_prefilling:
+                    state = "decoding" if turn.num_words else "prefilling"
+                self.aborted.append((request_id, state))
+                self._end(turn, FinishReason.ABORTED)
+                return
+
+    def _step(self, turn: _Running, now: float) -> None:
+        script, request = turn.script, turn.command.request
+        if not turn.is_prefilling:
+            if now - turn.arrived >= script.queue_s:
+                turn.is_prefilling = True
+                turn.next_at = now + script.prefill_s
+                self._send(turn)
+            return
+        if now < turn.next_at:
+            return
+        turn.next_at = now + script.step_s
+        if turn.num_words == script.fail_at:
+            self._end(turn, FinishReason.ERROR, error=script.error)
+        elif turn.num_words == script.abort_at:
+            self._end(turn, FinishReason.ABORTED)
+        elif turn.num_words >= len(script.words):
+            self._end(turn, FinishReason.END_TURN)
+        elif script.words[turn.num_words].strip() in request.sampling.stop:
+            self._end(
+                turn,
+                FinishReason.STOP_STRING,
+                stop_string=script.words[turn.num_words].strip(),
+            )
+        else:
+            turn.num_words += 1
+            self._send(turn, text=script.words[turn.num_words - 1], token_ids=(turn.num_words,))
+            if turn.num_words >= request.sampling.max_tokens:
+                self._end(turn, FinishReason.MAX_TOKENS)
+
+    def _send(
+        self,
+        turn: _Running,
+        *,
+        text: str = "",
+        token_ids: tuple[int, ...] = (),
+        finish_reason: FinishReason | None = None,
+        stop_string: str | None = None,
+        error: StokerError | None = None,
+    ) -> None:
+        request = turn.command.request
+        turn.command.sink(
+            Delta(
+                request_id=request.request_id,
+                agent_id=turn.command.admitted.result(),
+                text=text,
+                token_ids=token_ids,
+                usage=Usage(
+                    num_prompt_tokens=len(request.prompt_token_ids),
+                    num_cached_tokens=NUM_CACHED_TOKENS,
+                    num_generated_tokens=turn.num_words,
+                ),
+                finish_reason=finish_reason,
+                stop_string=stop_string,
+                error=error,
+            )
+        )
+
+    def _end(
+        self,
+        turn: _Running,
+        reason: FinishReason,
+        *,
+        stop_string: str | None = None,
+        error: StokerError | None = None,
+    ) -> None:
+        self.running.remove(turn)
+        self._send(turn, finish_reason=reason, stop_string=stop_string, error=error)
