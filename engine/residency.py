@@ -225,9 +225,7 @@ class Residency:
         """Blocks for the sequence's computed tokens, paid for by its working blocks."""
         num_full, num_tail = divmod(num_tokens, BLOCK_TOKENS)
         sequence.hashes = chain_hashes(self._root_hash, sequence.token_ids[:num_tokens])
-        table = sequence.block_table[:num_full]
-        self._pool.release_table(sequence.block_table[num_full:])
-        sequence.block_table = []
+        table, sequence.block_table = sequence.block_table, []
         for index in range(len(table), num_full):
             table.append(self._to_block(sequence, index))
         if num_tail:

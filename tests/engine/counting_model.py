@@ -1,0 +1,132 @@
+"""A model whose every token depends on its whole cache, so that a wrong cache gives wrong tokens.
+
+It stands in for the model runner: its "KV" of a token is the token itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any, cast
+
+from engine.cache.block import BLOCK_TOKENS
+from engine.cache.spec import CacheSpec
+from engine.core import CoreParts, EngineCore
+from engine.models.chat import ModelChat
+from engine.runtime.runner import DecodeRow, ModelRunner
+from engine.scheduler import SchedulerLimits
+from engine.telemetry import Telemetry
+
+VOCABULARY = 1000
+END_TOKEN = VOCABULARY
+
+
+def next_token(token_ids: Sequence[int]) -> int:
+    """The one right continuation of a context; never the end token."""
+    digest = hashlib.blake2b(repr(list(token_ids)).encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "big") % VOCABULARY
+
+
+def continuation(prompt: Sequence[int], num_tokens: int) -> list[int]:
+    """What a generation of that prompt must be."""
+    context = list(prompt)
+    for _ in range(num_tokens):
+        context.append(next_token(context))
+    return context[len(prompt) :]
+
+
+class CountingRunner:
+    """A model runner whose caches are lists of tokens."""
+
+    def __init__(self) -> None:
+        self.spec = CacheSpec(num_layers=1, bytes_per_token=1, kv_format="tokens")
+        self.batches = True
+        self.num_prefilled = 0
+        self.poisoned: set[int] = set()
+
+    def new_cache(self) -> list[int]:
+        return []
+
+    def restore(
+        self, payloads: Sequence[Any], num_last_tokens: int, num_capacity_tokens: int
+    ) -> list[int]:
+        cache = [token for payload in payloads[:-1] for token in payload]
+        assert len(payloads[-1]) >= num_last_tokens
+        return cache + list(payloads[-1][:num_last_tokens])
+
+    def append_block(self, caches: list[int], payload: Sequence[int]) -> None:
+        caches.extend(payload)
+
+    def cut_block(self, caches: list[int], index: int) -> tuple[int, ...]:
+        block = tuple(caches[index * BLOCK_TOKENS : (index + 1) * BLOCK_TOKENS])
+        assert len(block) == BLOCK_TOKENS
+        return block
+
+    def cut_tail(self, caches: list[int], num_tokens: int) -> tuple[int, ...]:
+        assert len(caches) == num_tokens
+        return tuple(caches[num_tokens // BLOCK_TOKENS * BLOCK_TOKENS :])
+
+    def prefill(self, caches: list[int], token_ids: Sequence[int]) -> None:
+        self.num_prefilled += len(token_ids)
+        caches.extend(token_ids)
+
+    def decode(self, rows: Sequence[DecodeRow]) -> list[int | None]:
+        chosen: list[int | None] = []
+        for row in rows:
+            row.caches.append(row.token_ids[-1])
+            token = next_token(row.caches)
+            chosen.append(None if token in self.poisoned else token)
+        return chosen
+
+
+class NumberChat:
+    """A text side whose text is the tokens' numbers."""
+
+    def __init__(self, max_context_tokens: int = 100_000) -> None:
+        self.max_context_tokens = max_context_tokens
+        self.end_token_ids = frozenset({END_TOKEN})
+
+    def detokenizer(self) -> NumberChat:
+        return self
+
+    def add(self, token_id: int) -> str:
+        return f"{token_id} "
+
+    def flush(self) -> str:
+        return ""
+
+
+class Clock:
+    """Seconds that pass only when told, and a little with every look."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        self.now_s += 0.001
+        return self.now_s
+
+
+def make_core(
+    *,
+    num_blocks: int = 64,
+    limits: SchedulerLimits | None = None,
+    max_context_tokens: int = 100_000,
+) -> tuple[EngineCore, CountingRunner, Telemetry]:
+    """A core on the counting model."""
+    runner = CountingRunner()
+    telemetry = Telemetry(lambda: 0.0)
+    core = EngineCore(
+        CoreParts(
+            runner=cast(ModelRunner, runner),
+            chat=cast(ModelChat, NumberChat(max_context_tokens)),
+            spec=runner.spec,
+            fingerprint="counting",
+            reuses=True,
+            num_blocks=num_blocks,
+            limits=limits or SchedulerLimits(),
+            telemetry=telemetry,
+        ),
+        Clock(),
+    )
+    return core, runner, telemetry

@@ -1,0 +1,116 @@
+"""Whatever agents do to each other, every turn's tokens are what they would be alone."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from engine.errors import AgentBusyError, AgentNotFoundError, PoolExhaustedError, QueueFullError
+from engine.request import FinishReason
+from engine.scheduler import SchedulerLimits
+from tests.engine.counting_model import continuation, make_core
+from tests.engine.turns import Turn, check, run, submit
+
+# Few stems and cuts at and around block boundaries, so that prefixes are shared in every way.
+STEMS = [[(seed * 7919 + i * 31) % 997 for i in range(900)] for seed in range(2)]
+LENGTHS = st.sampled_from([1, 2, 100, 255, 256, 257, 258, 400, 511, 512, 513, 700, 900])
+AGENTS = st.sampled_from(["a", "b", "c", "d"])
+
+
+class CoreMachine(RuleBasedStateMachine):
+    """Submits, steps, aborts, evicts and pins in a pool that is always too small."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.core, _, _ = make_core(
+            num_blocks=12, limits=SchedulerLimits(max_waiting=4, max_running=3)
+        )
+        self.turns: list[tuple[Turn, int]] = []
+
+    def _submit(self, agent: str | None, prompt: list[int], num_tokens: int) -> None:
+        try:
+            self.turns.append((submit(self.core, agent, prompt, num_tokens), num_tokens))
+        except (QueueFullError, PoolExhaustedError):
+            return
+
+    @rule(
+        agent=AGENTS | st.none(),
+        stem=st.integers(0, 1),
+        length=LENGTHS,
+        change=st.integers(0, 5),
+        num_tokens=st.sampled_from([1, 3, 300]),
+    )
+    def submit_stem(
+        self, agent: str | None, stem: int, length: int, change: int, num_tokens: int
+    ) -> None:
+        prompt = [*STEMS[stem][:length], 900 + change]
+        self._submit(agent, prompt, num_tokens)
+
+    @rule(agent=AGENTS, extra=st.integers(1, 300))
+    def continue_conversation(self, agent: str, extra: int) -> None:
+        finished = [
+            turn
+            for turn, _ in self.turns
+            if turn.finish_reason is FinishReason.MAX_TOKENS and turn.deltas[0].agent_id == agent
+        ]
+        if finished:
+            last = finished[-1]
+            self._submit(agent, [*last.prompt, *last.token_ids, *STEMS[0][:extra]], 3)
+
+    @rule(num_steps=st.integers(1, 12))
+    def step(self, num_steps: int) -> None:
+        for _ in range(num_steps):
+            if self.core.scheduler.has_work:
+                self.core.step()
+
+    @rule(which=st.integers(0, 100))
+    def abort(self, which: int) -> None:
+        if self.turns:
+            self.core.abort(self.turns[which % len(self.turns)][0].request_id, "test")
+
+    @rule(agent=AGENTS)
+    def evict(self, agent: str) -> None:
+        try:
+            self.core.evict(agent)
+        except (AgentBusyError, AgentNotFoundError):
+            return
+
+    @rule(agent=AGENTS, pinned=st.booleans())
+    def pin(self, agent: str, pinned: bool) -> None:
+        try:
+            self.core.pin(agent, pinned)
+        except AgentNotFoundError:
+            return
+
+    @rule()
+    def finish_all(self) -> None:
+        run(self.core)
+
+    @invariant()
+    def pool_is_whole(self) -> None:
+        check(self.core)
+
+    @invariant()
+    def tokens_are_right(self) -> None:
+        for turn, num_tokens in self.turns:
+            expected = continuation(turn.prompt, len(turn.token_ids))
+            assert turn.token_ids == expected
+            if turn.finish_reason is FinishReason.MAX_TOKENS:
+                assert len(turn.token_ids) == num_tokens
+        # Checked once; a finished turn cannot change any more.
+        self.turns = [
+            (turn, n) for turn, n in self.turns if turn.finish_reason is None
+        ] + self.turns[-1:]
+
+    def teardown(self) -> None:
+        run(self.core)
+        self.tokens_are_right()
+        for agent in list(self.core.agents):
+            assert agent.num_active == 0
+            self.core.evict(agent.agent_id)
+        assert self.core.pool.num_referenced_blocks == 0
+
+
+CoreMachine.TestCase.settings = settings(max_examples=120, stateful_step_count=30, deadline=None)
+TestCore = CoreMachine.TestCase
