@@ -202,7 +202,6 @@ def _run_generate(arguments: argparse.Namespace) -> int:
     prompt = sys.stdin.read() if arguments.prompt == "-" else arguments.prompt
     if not prompt.strip():
         raise InvalidRequestError("the prompt is empty")
-    from app.compose import run_generate
     from engine.request import SamplingParams
 
     sampling = SamplingParams(
@@ -212,6 +211,8 @@ def _run_generate(arguments: argparse.Namespace) -> int:
         stop=tuple(arguments.stop),
         max_tokens=arguments.max_tokens,
     )
+    from app.compose import run_generate
+
     return run_generate(settings, prompt, sampling, as_json=arguments.json, quiet=arguments.quiet)
 
 

