@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -26,8 +24,6 @@ from app.api.telemetry import App, Telemetry, record_of
 from app.metrics import CONTENT_TYPE, Metrics
 from app.version import __version__
 from engine.errors import StokerError
-
-log = logging.getLogger("stoker.api")
 
 
 def build_app(service: TurnService) -> App:
@@ -76,6 +72,5 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 async def _internal_error(request: Request, error: Exception) -> Response:
-    # The traceback follows in the log: the server logs what is raised through it.
-    log.error("%s failed: %r", record_of(request.scope).request_id, error)
+    # The traceback is logged further out: this error is raised again once it is answered.
     return error_response(error, request)

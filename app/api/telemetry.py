@@ -37,6 +37,7 @@ class RequestRecord:
         agent_id: The agent it belongs to.
         usage: Token counts of its turn.
         status: HTTP status of the reply; 0 before it.
+        is_answered: Whether the last byte of the reply was handed over.
         is_client_gone: Whether the client left before the end.
         error: Why it failed, in words.
     """
@@ -49,6 +50,7 @@ class RequestRecord:
     agent_id: str = ""
     usage: Usage | None = None
     status: int = 0
+    is_answered: bool = False
     is_client_gone: bool = False
     error: str = ""
     _last_token_at: float | None = None
@@ -92,10 +94,16 @@ class Telemetry:
             if message["type"] == "http.response.start":
                 record.status = message["status"]
                 message["headers"] = [*message.get("headers", ()), *_headers_of(record)]
+            elif not message.get("more_body"):
+                record.is_answered = True
             await send(message)
 
         try:
             await self._app(scope, receive, send_with_id)
+        except Exception as error:
+            if not record.is_answered:
+                raise  # the server has to break off the reply
+            log.exception("%s failed: %r", record.request_id, error)
         finally:
             self._write_down(scope, record)
 

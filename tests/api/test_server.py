@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import socket
+import statistics
 import subprocess
 import sys
 import threading
+import time
 
 import httpx
 import pytest
@@ -84,6 +86,16 @@ def test_an_engine_that_talks_on_after_the_stop_is_not_disturbed(serve: Serve) -
     assert served.server.join(5.0)
     (command,) = [c for c in served.engine.commands if isinstance(c, Generate)]
     command.sink(Delta(request_id=command.request.request_id, agent_id="late", text="late"))
+
+
+def test_small_replies_are_not_held_back_by_the_network_stack(serve: Serve) -> None:
+    served = serve()
+    times: list[float] = []
+    for _ in range(30):
+        start = time.perf_counter()
+        assert served.http.get("/health/live").is_success
+        times.append(time.perf_counter() - start)
+    assert statistics.median(times) < 0.03  # a delayed acknowledgement takes 0.04
 
 
 def test_importing_the_server_imports_no_web_framework() -> None:
