@@ -211,7 +211,7 @@ def _run_generate(arguments: argparse.Namespace) -> int:
         stop=tuple(arguments.stop),
         max_tokens=arguments.max_tokens,
     )
-    from app.compose import run_generate
+    from app.generate import run_generate
 
     return run_generate(settings, prompt, sampling, as_json=arguments.json, quiet=arguments.quiet)
 

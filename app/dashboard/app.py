@@ -43,6 +43,8 @@ class StokerApp(App[bool]):
         history: Chart samples so far.
         zone: Of the times shown; None is the machine's own.
         screenshot_folder: Where screenshots go; None is the current folder.
+        start: Starts the engine, and what goes with it, after the first paint; None starts the
+            engine alone.
     """
 
     TITLE = "Stoker"
@@ -66,9 +68,11 @@ class StokerApp(App[bool]):
         history: History | None = None,
         zone: tzinfo | None = None,
         screenshot_folder: Path | None = None,
+        start: Callable[[], None] | None = None,
     ) -> None:
         super().__init__()
         self._engine = engine
+        self._start = start or engine.start
         self._is_leaving = False
         self._settings = MainSettings(
             address=address,
@@ -88,7 +92,7 @@ class StokerApp(App[bool]):
 
     def on_mount(self) -> None:
         """Starts the engine once the first screen is painted."""
-        self.call_after_refresh(self._engine.start)
+        self.call_after_refresh(self._start)
 
     def on_quit_requested(self) -> None:
         """Leaves, from the main screen's key or palette."""

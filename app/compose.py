@@ -1,0 +1,204 @@
+"""Puts engine, API and dashboard together, and takes them apart in the right order."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from app.api.server import ApiServer
+from app.api.settings import ApiSettings
+from app.config import Settings
+from app.logs import set_up_logging
+from app.paths import Paths, find_paths
+from engine.commands import Shutdown
+from engine.engine import Engine
+from engine.face import EngineFace
+from engine.scheduler import SchedulerLimits
+from engine.settings import EngineSettings, Progress
+
+if TYPE_CHECKING:
+    from engine.models.catalog import ModelSource
+
+DRAIN_S = 5.0
+JOIN_S = 20.0
+POLL_S = 0.05
+OUTPUT_LOG = "output.log"
+"""What libraries wrote to the terminal while the dashboard was drawn."""
+
+# Libraries that would draw progress bars, start threads of their own or look for a hub.
+_QUIET_ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TQDM_DISABLE": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+}
+
+
+def build_engine(settings: Settings, paths: Paths) -> Engine:
+    """An engine that has not started.
+
+    Args:
+        settings: The user's settings.
+        paths: Where Stoker keeps its things.
+    """
+    os.environ.update(_QUIET_ENVIRONMENT)
+
+    def find(progress: Progress) -> ModelSource:
+        from engine.models.catalog import find_model
+
+        return find_model(settings.model, paths.models_dir, progress)
+
+    return Engine(
+        EngineSettings(
+            find_model=find,
+            cache_dir=paths.cache_dir,
+            kv_budget_bytes=settings.kv_budget_bytes,
+            batch_window_ms=settings.batch_window_ms,
+            limits=SchedulerLimits(
+                max_waiting=settings.max_waiting, decode_stall_ms=settings.decode_stall_ms
+            ),
+        )
+    )
+
+
+def build_api(settings: Settings, engine: EngineFace) -> ApiServer:
+    """A server with its port bound, not yet started.
+
+    Raises:
+        BindError: The address cannot be bound; the message says what to do.
+    """
+    server = ApiServer(
+        engine,
+        ApiSettings(
+            host=settings.host,
+            port=settings.port,
+            api_key=settings.api_key,
+            allowed_hosts=("*",) if settings.allow_remote else (),
+            unknown_model=settings.unknown_model,
+        ),
+    )
+    server.bind()
+    return server
+
+
+def run_dashboard(settings: Settings) -> int:
+    """Opens the dashboard with an engine and an API behind it.
+
+    Returns:
+        The exit code: 0, or 2 if the engine failed.
+
+    Raises:
+        BindError: The port is taken; nothing was drawn.
+    """
+    paths = find_paths()
+    set_up_logging(paths.log_dir, settings.log_level)
+    engine = build_engine(settings, paths)
+    api = build_api(settings, engine)
+    from app.dashboard.app import StokerApp
+    from app.terminal import captured_output
+
+    def start() -> None:
+        engine.start()
+        api.start()
+
+    with captured_output(paths.log_dir / OUTPUT_LOG):
+        app = StokerApp(
+            engine,
+            address=f"{settings.host}:{api.port}",
+            plain_glyphs="utf" not in (sys.stdout.encoding or "").lower(),
+            start=start,
+        )
+        app.run()
+    return _take_apart(engine, api) or (app.return_code or 0)
+
+
+def run_headless(settings: Settings, *, quiet: bool) -> int:
+    """Serves without a dashboard until a signal comes or the engine fails.
+
+    Args:
+        settings: The user's settings.
+        quiet: Say nothing but errors.
+
+    Returns:
+        The exit code: 0, or 2 if the engine failed.
+
+    Raises:
+        BindError: The port is taken.
+    """
+    paths = find_paths()
+    set_up_logging(paths.log_dir, settings.log_level)
+    engine = build_engine(settings, paths)
+    api = build_api(settings, engine)
+    _stop_on_signals(engine)
+    engine.start()
+    api.start()
+    say: Callable[[str], None] = _silent if quiet else _say
+    _await_load(engine, say)
+    if engine.snapshot.status == "serving":
+        say(f"stoker: serving {engine.snapshot.model} on {api.url}")
+    while not engine.join(POLL_S * 4):
+        if api.failure is not None:
+            print(f"stoker: the API stopped: {api.failure}", file=sys.stderr)
+            engine.send(Shutdown(drain_s=0.0))
+    failed = _take_apart(engine, api)
+    return failed or (2 if api.failure is not None else 0)
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _silent(_text: str) -> None:
+    """Says nothing."""
+
+
+def _await_load(engine: Engine, say: Callable[[str], None]) -> None:
+    """Reports the load line by line until it is over."""
+    said = ""
+    while engine.snapshot.status in ("starting", "loading") and not engine.join(POLL_S):
+        text = engine.snapshot.status_text
+        if text != said:
+            say(f"stoker: {text}")
+            said = text
+
+
+def _stop_on_signals(engine: Engine) -> None:
+    """The first signal drains, a second one ends at once."""
+    is_second = threading.Event()
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        engine.send(Shutdown(drain_s=0.0 if is_second.is_set() else DRAIN_S))
+        is_second.set()
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+
+
+def _take_apart(engine: Engine, api: ApiServer) -> int:
+    """Ends what still runs: turns, then connections, then threads.
+
+    Returns:
+        0, or 2 if the engine had failed.
+    """
+    status, reason = engine.snapshot.status, engine.snapshot.status_text
+    if not engine.join(0):
+        engine.send(Shutdown(drain_s=0.0))
+    api.stop()
+    api.join(JOIN_S)
+    if not engine.join(JOIN_S):
+        # Leaving Python with a thread inside mlx can abort the process with a core dump.
+        sys.stderr.write("stoker: the engine did not stop in time\n")
+        sys.stderr.flush()
+        os._exit(2)
+    if status == "failed":
+        print(f"stoker: the engine failed: {reason}", file=sys.stderr)
+        return 2
+    return 0

@@ -1,0 +1,44 @@
+"""Keeps everything but the dashboard off the terminal while the dashboard is drawn."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+_STDOUT, _STDERR = 1, 2
+
+
+@contextlib.contextmanager
+def captured_output(log_path: Path) -> Iterator[None]:
+    """Sends what anybody writes to standard output or error, native libraries too, to a file.
+
+    Textual draws on ``sys.__stderr__``; inside, that is a file of its own on the terminal, so the
+    numbers 1 and 2 can point at the log.
+
+    Args:
+        log_path: Appended to; made readable by its owner only.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    saved = (os.dup(_STDOUT), os.dup(_STDERR))
+    terminal = os.fdopen(os.dup(_STDERR), "w", encoding="utf-8", errors="replace")
+    original = sys.__stderr__
+    try:
+        os.dup2(log, _STDOUT)
+        os.dup2(log, _STDERR)
+        sys.__stderr__ = terminal  # type: ignore[misc]
+        yield
+    finally:
+        sys.__stderr__ = original  # type: ignore[misc]
+        terminal.close()
+        for number, descriptor in zip((_STDOUT, _STDERR), saved, strict=True):
+            os.dup2(descriptor, number)
+            os.close(descriptor)
+        os.close(log)
