@@ -30,6 +30,7 @@ from engine.messages import ChatFormat
 from engine.settings import EngineSettings
 from engine.snapshot import EngineSnapshot, EngineStatus
 from engine.telemetry import Telemetry
+from engine.thread_exit import await_thread_exit
 
 if TYPE_CHECKING:
     from engine.core import EngineCore
@@ -88,7 +89,10 @@ class Engine:
         if self._thread.ident is None:
             return True
         self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        if self._thread.is_alive():
+            return False
+        await_thread_exit(self._thread)
+        return True
 
     # The thread
 
