@@ -10,9 +10,10 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
-from app.config import SETTING_FIELDS, ConfigError, Settings, load_settings
+from app.config import BUNDLED_MODEL, SETTING_FIELDS, ConfigError, Settings, load_settings
 from app.paths import find_paths
 from app.version import __version__
 from engine.errors import InvalidRequestError, ModelNotFoundError, StokerError
@@ -163,6 +164,21 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     return load_settings({name: given[name] for name in SETTING_FIELDS if name in given})
 
 
+def _servable_settings(arguments: argparse.Namespace) -> Settings:
+    """Settings whose model is there, as far as a glance can tell.
+
+    Raises:
+        ConfigError: The model's folder is not there.
+    """
+    settings = _settings(arguments)
+    if settings.model != BUNDLED_MODEL and not Path(settings.model, "config.json").is_file():
+        raise ConfigError(
+            f"{settings.origins['model']}: {settings.model!r} is not a folder with a config.json; "
+            f"name one, or use {BUNDLED_MODEL!r}"
+        )
+    return settings
+
+
 def _require_terminal() -> None:
     """Refuses to draw where nobody would see it.
 
@@ -177,14 +193,14 @@ def _require_terminal() -> None:
 
 def _run_dashboard(arguments: argparse.Namespace) -> int:
     _require_terminal()
-    settings = _settings(arguments)
+    settings = _servable_settings(arguments)
     from app.compose import run_dashboard
 
     return run_dashboard(settings)
 
 
 def _run_serve(arguments: argparse.Namespace) -> int:
-    settings = _settings(arguments)
+    settings = _servable_settings(arguments)
     from app.compose import run_headless
 
     return run_headless(settings, quiet=arguments.quiet)
@@ -198,7 +214,7 @@ def _run_demo(_arguments: argparse.Namespace) -> int:
 
 
 def _run_generate(arguments: argparse.Namespace) -> int:
-    settings = _settings(arguments)
+    settings = _servable_settings(arguments)
     prompt = sys.stdin.read() if arguments.prompt == "-" else arguments.prompt
     if not prompt.strip():
         raise InvalidRequestError("the prompt is empty")

@@ -25,6 +25,7 @@ from engine.errors import StokerError
 DEFAULT = "default"
 PROJECT_FILE = "stoker.toml"
 ENVIRONMENT_PREFIX = "STOKER_"
+BUNDLED_MODEL = "bundled"
 _ANY_ADDRESS = "0.0.0.0"
 
 
@@ -72,7 +73,9 @@ class Settings:
         origins: For each field, where its value was given.
     """
 
-    model: str = _setting("bundled", parse_text, "MODEL", "bundled, or the path of a model folder")
+    model: str = _setting(
+        BUNDLED_MODEL, parse_text, "MODEL", "bundled, or the path of a model folder"
+    )
     host: str = _setting("127.0.0.1", parse_text, "ADDRESS", "where the API listens")
     port: int = _setting(
         8000,

@@ -113,6 +113,8 @@ def test_dashboard_that_nobody_could_see_is_refused(tmp_path: Path) -> None:
         (["generate", "hi", "--max-tokens", "0"], "max_tokens must be between 1"),
         (["generate", "hi", "--temperature", "-1"], "temperature must be between"),
         (["serve", "--allow-remote"], "needs a key"),
+        (["serve", "--model", "/no/such"], "--model: '/no/such' is not a folder"),
+        (["generate", "hi", "--model", "/no/such"], "use 'bundled'"),
     ],
 )
 def test_users_error_is_one_line_and_exit_1(arguments: list[str], complaint: str) -> None:
