@@ -94,7 +94,7 @@ class AgentDetail(Pane[DetailSlice]):
                     (f"{agent.num_context_tokens:,}", BRIGHT), (f" of {limit:,} tokens", MUTED)
                 ),
             ),
-            _fact("", self._meter(ratio, room, AGENT_ROLE[AgentStatus.DECODING])),
+            _fact("", self._meter(ratio, room, PLAIN)),
             _fact(
                 "in memory",
                 Content.assemble(

@@ -49,6 +49,8 @@ class Headings(Widget):
 
     sorted_by: reactive[str] = reactive(ACTIVITY)
     glyphs: reactive[Glyphs] = reactive(UNICODE)
+    lane_cells: reactive[int] = reactive(1)
+    """Width of a lane: a scroll bar beside the rows narrows them."""
 
     class Clicked(Message):
         """A heading was clicked."""
@@ -75,7 +77,7 @@ class Headings(Widget):
 
     @property
     def _layout_now(self) -> Layout:
-        return layout_for(max(1, self.content_size.width - CURSOR_CELLS))
+        return layout_for(max(1, self.lane_cells - CURSOR_CELLS))
 
 
 class LaneList(ScrollView, can_focus=True):
@@ -99,6 +101,13 @@ class LaneList(ScrollView, can_focus=True):
 
         def __init__(self, agent_id: str | None) -> None:
             self.agent_id = agent_id
+            super().__init__()
+
+    class Widened(Message):
+        """The lanes have another width."""
+
+        def __init__(self, num_cells: int) -> None:
+            self.num_cells = num_cells
             super().__init__()
 
     class Opened(Message):
@@ -182,6 +191,7 @@ class LaneList(ScrollView, can_focus=True):
         self._lanes = []
         self.virtual_size = Size(self.size.width, len(self._rows))
         self.refresh()
+        self.post_message(self.Widened(self.size.width))
 
     def action_move(self, step: int) -> None:
         """Moves the cursor by ``step`` rows."""
@@ -328,6 +338,11 @@ class AgentsPane(Pane[tuple[AgentRow, ...]]):
             event.stop()
             event.prevent_default()
             self.close_filter(keep=False)
+
+    def on_lane_list_widened(self, event: LaneList.Widened) -> None:
+        """Keeps the headings over their columns."""
+        event.stop()
+        self.query_one(Headings).lane_cells = event.num_cells
 
     def on_headings_clicked(self, event: Headings.Clicked) -> None:
         """Sorts by a heading; a second click goes back to activity."""

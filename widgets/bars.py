@@ -11,6 +11,9 @@ from styles.tokens import TRACK, Glyphs
 Part = tuple[str, str]
 """Text and its style."""
 
+FADE = 0.6
+"""How much fainter the foot of a tall chart is than its top."""
+
 
 def bar(ratio: float, width: int, style: str, glyphs: Glyphs) -> list[Part]:
     """A thin bar, ``width`` cells, to half a cell; anything above zero shows."""
@@ -47,12 +50,25 @@ def stacked(parts: Sequence[tuple[int, str, str]], width: int) -> Content:
 
 
 def chart(
-    samples: Sequence[float], width: int, height: int, style: str, glyphs: Glyphs
+    samples: Sequence[float],
+    width: int,
+    height: int,
+    style: str,
+    glyphs: Glyphs,
+    strength: int = 100,
 ) -> list[Content]:
     """A column chart, newest sample at the right edge, ``height`` lines.
 
     The scale runs from zero to the largest sample shown. A column of zero keeps a faint base
-    line, so that a pause is seen as a pause.
+    line, so that a pause is seen as a pause. Lower lines are fainter, so that peaks stand out.
+
+    Args:
+        samples: Oldest first.
+        width: Cells.
+        height: Lines.
+        style: Name of a colour, without attributes.
+        glyphs: For the levels.
+        strength: Of the colour at the top, in percent.
     """
     levels = glyphs.spark
     steps = len(levels)
@@ -63,7 +79,8 @@ def chart(
     lines = []
     for line in range(height):
         base = (height - 1 - line) * steps
-        lines.append(_chart_line(filled, base, width, style, levels, is_bottom=line == height - 1))
+        faded = f"{style} {round(strength * (1 - FADE * line / height))}%"
+        lines.append(_chart_line(filled, base, width, faded, levels, is_bottom=line == height - 1))
     return lines
 
 
@@ -79,10 +96,10 @@ def _chart_line(
             pieces.append((levels[level - 1], style))
         else:
             pieces.append((levels[0] if is_bottom else " ", TRACK))
-    return Content.assemble(*_merged(pieces))
+    return Content.assemble(*merged(pieces))
 
 
-def _merged(pieces: Sequence[Part]) -> list[Part]:
+def merged(pieces: Sequence[Part]) -> list[Part]:
     """Neighbours of one style as one piece."""
     merged: list[Part] = []
     for text, style in pieces:

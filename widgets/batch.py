@@ -82,5 +82,5 @@ class BatchPane(Pane[BatchRow]):
         if not num_held:
             return [Content(""), line]
         decoders = "1 decoder" if num_held == 1 else f"{num_held} decoders"
-        held = Content.styled(f"and holds {decoders} back {batch.stall_ms:.0f} ms a step", MUTED)
+        held = Content.styled(f"holds {decoders} back {batch.stall_ms:.0f} ms a step", MUTED)
         return [Content(""), line, held]

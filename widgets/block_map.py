@@ -20,11 +20,13 @@ from styles.tokens import (
     OWNER_COLOURS,
     Glyphs,
 )
-from widgets.bars import Part
+from widgets.bars import Part, merged
 from widgets.format import short_bytes, short_count, shorten
 from widgets.pane import Pane
 
-LEGEND_LINES = 2
+MAX_LEGEND_LINES = 2
+MAX_CELL_WIDTH = 5
+GAPPED_CELL_WIDTH = 3
 NAME_CELLS = 18
 
 
@@ -115,7 +117,7 @@ class BlockMapPane(Pane[BlockMapSlice]):
         pool = self._slice.pool
         total = pool.num_total_blocks
         self.border_title = (
-            f"blocks [b]{short_count(total)}[/b] × {pool.block_tokens} tokens"
+            f"blocks [b]{short_count(total)}[/b] of {pool.block_tokens} tokens"
             if total
             else "blocks"
         )
@@ -126,24 +128,29 @@ class BlockMapPane(Pane[BlockMapSlice]):
         pool = self._slice.pool
         if not pool.block_states:
             return [Content.styled("no pool yet: it is sized when a model is loaded", MUTED)]
-        map_height = max(1, height - LEGEND_LINES - 1)
+        entries = self._owner_legend() if self.by_agent else self._state_legend()
+        legend = _legend(entries, width)
+        map_height = max(1, height - len(legend) - 2)
         cells = aggregate(pool.block_states, pool.block_owners, width * map_height)
-        lines = [self._line(cells[at : at + width]) for at in range(0, len(cells), width)]
-        legend = self._owner_legend() if self.by_agent else self._state_legend()
-        lines += [Content("")] * (height - LEGEND_LINES - len(lines))
-        return [*lines, *_flow(legend, width, LEGEND_LINES - 1), self._scale(width, map_height)]
+        cell_width = _cell_width(len(cells), width, map_height)
+        per_line = width // cell_width
+        lines = [
+            self._line(cells[at : at + per_line], cell_width)
+            for at in range(0, len(cells), per_line)
+        ]
+        if len(lines) > 1 and cell_width >= GAPPED_CELL_WIDTH and len(lines) * 2 - 1 <= map_height:
+            lines = [part for line in lines for part in (line, Content(""))][:-1]
+        lines += [Content("")] * (height - len(legend) - 1 - len(lines))
+        return [*lines, *legend, self._scale(width, map_height)]
 
-    def _line(self, cells: Sequence[Cell]) -> Content:
+    def _line(self, cells: Sequence[Cell], cell_width: int) -> Content:
+        """Cells side by side; wide ones keep a gap, so that each block is seen."""
         parts: list[Part] = []
-        last: tuple[str, str] = ("", "")
+        gap = cell_width // GAPPED_CELL_WIDTH
         for cell in cells:
-            mark, role = self.glyphs.block[cell.state], self._role(cell)
-            if (mark, role) == last:
-                parts[-1] = (parts[-1][0] + mark, role)
-            else:
-                parts.append((mark, role))
-            last = (mark, role)
-        return Content.assemble(*parts)
+            brick = self.glyphs.block[cell.state] * (cell_width - gap) + " " * gap
+            parts.append((brick, self._role(cell)))
+        return Content.assemble(*merged(parts))
 
     def _role(self, cell: Cell) -> str:
         if not self.by_agent or cell.owner == NO_OWNER or cell.state is BlockState.SHARED:
@@ -191,10 +198,30 @@ class BlockMapPane(Pane[BlockMapSlice]):
         unit = "1 cell = 1 block" if per_cell == 1 else f"1 cell = {per_cell} blocks"
         return Content.assemble(
             (short_bytes(pool.bytes_used), BRIGHT),
-            (f" of {short_bytes(pool.bytes_budget)} in use", MUTED),
+            (f" of {short_bytes(pool.bytes_budget)} filled", MUTED),
             (f"   {unit}", MUTED),
             (f"   {pool.num_evictions} evictions" if width >= 60 else "", MUTED),
         )
+
+
+def _cell_width(num_cells: int, width: int, height: int) -> int:
+    """The widest cell, in characters, with which all cells still fit."""
+    fitting = [
+        cell_width
+        for cell_width in range(1, MAX_CELL_WIDTH + 1)
+        if -(-num_cells // max(1, width // cell_width)) <= height
+    ]
+    return max(fitting, default=1)
+
+
+def _legend(entries: Sequence[list[Part]], width: int) -> list[Content]:
+    """Entries on one line if they fit it at all, else on as many as are allowed."""
+    pieces = [Content.assemble(*entry) for entry in entries]
+    for gap in ("  ", " "):
+        line = Content(gap).join(pieces)
+        if line.cell_length <= width:
+            return [line]
+    return _flow(entries, width, MAX_LEGEND_LINES)
 
 
 def _flow(entries: Sequence[list[Part]], width: int, num_lines: int) -> list[Content]:

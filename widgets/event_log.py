@@ -2,33 +2,45 @@
 
 from __future__ import annotations
 
+import textwrap
 from datetime import tzinfo
 
+from rich.cells import cell_len
 from textual.content import Content
 from textual.reactive import reactive
 from textual.widget import Widget
 
 from engine.snapshot import EngineEvent
 from styles.tokens import BRIGHT, DIM, EVENT_ROLE, MUTED, PLAIN, UNICODE, Glyphs
-from widgets.format import clock_time, fit, shorten
+from widgets.format import clean, clock_time, fit, shorten
 from widgets.pane import Pane
 
 KIND_CELLS = 8
+TEXT_COLUMN = KIND_CELLS + 12
 
 
-def event_line(event: EngineEvent, width: int, glyphs: Glyphs, zone: tzinfo | None) -> Content:
-    """One event: time, mark, kind, text."""
+def event_lines(
+    event: EngineEvent, width: int, glyphs: Glyphs, zone: tzinfo | None, num_lines: int = 2
+) -> list[Content]:
+    """One event: time, mark, kind, text; what does not fit ``num_lines`` is cut."""
     role = EVENT_ROLE.get(event.level, MUTED)
     mark = {"warning": glyphs.warning, "error": glyphs.error}.get(event.level, glyphs.note)
     is_plain = event.level == "info"
-    room = max(1, width - KIND_CELLS - 13)
-    return Content.assemble(
+    room = max(8, width - TEXT_COLUMN)
+    pieces = textwrap.wrap(
+        clean(event.text), room, max_lines=num_lines, placeholder=glyphs.ellipsis
+    )
+    if not all(cell_len(piece) <= room for piece in pieces):  # wide characters
+        pieces = [shorten(event.text, room, glyphs.ellipsis)]
+    head = Content.assemble(
         (f"{clock_time(event.time, zone)} ", MUTED),
         (f"{mark} ", DIM if is_plain else role),
         (fit(event.kind, KIND_CELLS, glyphs.ellipsis), BRIGHT if is_plain else role),
         (" ", ""),
-        (shorten(event.text, room, glyphs.ellipsis), PLAIN),
+        (pieces[0] if pieces else "", PLAIN),
     )
+    rest = [Content.assemble(" " * TEXT_COLUMN, (piece, PLAIN)) for piece in pieces[1:]]
+    return [head, *rest]
 
 
 class EventsPane(Pane[tuple[EngineEvent, ...]]):
@@ -46,8 +58,10 @@ class EventsPane(Pane[tuple[EngineEvent, ...]]):
         """Newest first."""
         if not self._slice:
             return [Content.styled("nothing has happened yet", DIM)]
-        newest = reversed(self._slice[-height:])
-        return [event_line(event, width, self.glyphs, self._zone) for event in newest]
+        lines: list[Content] = []
+        for event in reversed(self._slice[-height:]):
+            lines += event_lines(event, width, self.glyphs, self._zone)
+        return lines
 
 
 class LatestEvent(Widget):
@@ -65,4 +79,4 @@ class LatestEvent(Widget):
         width = self.content_size.width
         if self.event is None or width <= 0:
             return Content("")
-        return event_line(self.event, width, self.glyphs, self._zone)
+        return event_lines(self.event, width, self.glyphs, self._zone, num_lines=1)[0]

@@ -14,7 +14,7 @@ _VARIATION_SELECTORS = range(0xFE00, 0xFE10)
 
 
 def short_count(count: int) -> str:
-    """A count in at most 4 characters and a unit: 940, 5.1K, 118K, 1.2M."""
+    """A count in at most 4 characters: 940, 5.1K, 118K, 1.2M."""
     return _short(count, 1000, ("", "K", "M", "G", "T"))
 
 
@@ -26,7 +26,7 @@ def context_limit(num_tokens: int) -> str:
 
 
 def short_bytes(num_bytes: int) -> str:
-    """Bytes in at most 4 characters and a decimal unit: 940B, 5.1K, 118M, 17.2G."""
+    """Bytes in decimal units, at most 4 characters: 940B, 5.1K, 118M, 17G."""
     if num_bytes < 1000:
         return f"{num_bytes}B" if num_bytes else "0"
     return _short(num_bytes, 1000, ("", "K", "M", "G", "T"))
@@ -42,9 +42,8 @@ def _short(value: float, base: int, units: tuple[str, ...]) -> str:
         unit += 1
     if unit == 0:
         return f"{value:.0f}"
-    digits = 1 if value < 99.95 else 0
-    text = f"{value:.{digits}f}"
-    return text.removesuffix(".0") + units[unit]
+    digits = 1 if value < 9.95 else 0
+    return f"{value:.{digits}f}{units[unit]}"
 
 
 def seconds(value: float | None) -> str:

@@ -8,17 +8,22 @@ from textual.content import Content
 from textual.reactive import reactive
 from textual.widget import Widget
 
-from engine.snapshot import (
-    BatchRow,
-    DeviceRow,
-    EngineSnapshot,
-    EngineStatus,
-    ModelRow,
-    PoolRow,
+from engine.snapshot import BlockState, EngineSnapshot, EngineStatus, ModelRow
+from styles.tokens import (
+    BLOCK_ROLE,
+    BRAND,
+    BRIGHT,
+    DIM,
+    ENGINE_ROLE,
+    MUTED,
+    PLAIN,
+    UNICODE,
+    WARN,
+    Glyphs,
 )
-from styles.tokens import BRAND, BRIGHT, DIM, ENGINE_ROLE, GOOD, MUTED, UNICODE, WARN, Glyphs
-from widgets.bars import Part, bar
-from widgets.format import clean, duration, percent, short_bytes, shorten
+from widgets.bars import Part, bar, stacked
+from widgets.block_map import state_counts
+from widgets.format import clean, duration, percent, short_bytes, short_count, shorten
 
 NEARLY_FULL = 0.9
 
@@ -34,9 +39,9 @@ class HeaderSlice:
         device: Name of the device; empty before it is known.
         memory_used_bytes: Footprint of the process.
         memory_limit_bytes: What it may use.
-        num_used_blocks: Blocks that are not free.
-        num_total_blocks: Size of the pool.
-        batch: For the counts of running and waiting.
+        block_counts: Blocks of the pool by state, in the order of the legend.
+        num_running: Sequences that prefill or decode.
+        num_waiting: Sequences in the queue.
         uptime_s: Whole seconds.
         address: Of the API.
         is_paused: Whether the display is frozen.
@@ -48,8 +53,7 @@ class HeaderSlice:
     device: str = ""
     memory_used_bytes: int = 0
     memory_limit_bytes: int = 0
-    num_used_blocks: int = 0
-    num_total_blocks: int = 0
+    block_counts: tuple[tuple[BlockState, int], ...] = ()
     num_running: int = 0
     num_waiting: int = 0
     uptime_s: int = 0
@@ -59,9 +63,7 @@ class HeaderSlice:
 
 def header_slice(snapshot: EngineSnapshot, address: str, *, is_paused: bool) -> HeaderSlice:
     """The header's part of a snapshot."""
-    device: DeviceRow = snapshot.device_detail
-    pool: PoolRow = snapshot.pool
-    batch: BatchRow = snapshot.batch
+    device = snapshot.device_detail
     return HeaderSlice(
         status=snapshot.status,
         model=snapshot.model,
@@ -69,10 +71,9 @@ def header_slice(snapshot: EngineSnapshot, address: str, *, is_paused: bool) -> 
         device=snapshot.device,
         memory_used_bytes=device.memory_used_bytes,
         memory_limit_bytes=device.memory_limit_bytes,
-        num_used_blocks=pool.num_total_blocks - pool.num_free_blocks,
-        num_total_blocks=pool.num_total_blocks,
-        num_running=batch.num_running,
-        num_waiting=batch.num_waiting,
+        block_counts=tuple(state_counts(snapshot.pool.block_states).items()),
+        num_running=snapshot.batch.num_running,
+        num_waiting=snapshot.batch.num_waiting,
         uptime_s=int(snapshot.uptime_s),
         address=address,
         is_paused=is_paused,
@@ -90,19 +91,21 @@ class Header(Widget):
         width, height = self.content_size.width, self.content_size.height
         if width <= 0:
             return Content("")
-        first = _spread(self._identity(width), self._state(width), width)
+        state = self._state(width)
+        first = _spread(self._identity(width, width - state.cell_length - 10), state, width)
         if height < 2:
             return first
         return Content("\n").join([first, _spread(self._meters(width), self._load(), width)])
 
-    def _identity(self, width: int) -> Content:
+    def _identity(self, width: int, room: int) -> Content:
         shown = self.shown
         parts: list[Part] = [("stoker", f"bold {BRAND}"), ("  ", "")]
         if shown.model:
-            room = max(12, width - 62)
-            parts.append((shorten(shown.model, room, self.glyphs.ellipsis), f"bold {BRIGHT}"))
+            parts.append(
+                (shorten(shown.model, max(8, room), self.glyphs.ellipsis), f"bold {BRIGHT}")
+            )
         else:
-            parts.append(("no model yet", MUTED))
+            parts.append(("no model", MUTED))
         if width >= 100:
             parts.append(("  " + self._device_words(), MUTED))
         return Content.assemble(*parts)
@@ -123,30 +126,44 @@ class Header(Widget):
         if shown.is_paused:
             parts += [(" display paused ", f"bold reverse {WARN}"), ("  ", "")]
         parts.append((f"{mark} {shown.status.value}", f"bold {ENGINE_ROLE[shown.status]}"))
+        if self.content_size.height < 2:
+            parts += [("  run ", MUTED), (f"{shown.num_running}", BRIGHT)]
+            parts += [(" wait ", MUTED), (f"{shown.num_waiting}", BRIGHT)]
         parts.append((f"  {shown.address}", BRIGHT))
         if width >= 100:
             parts += [("   up ", MUTED), (f"{duration(shown.uptime_s):>6}", BRIGHT)]
         return Content.assemble(*parts)
 
     def _meters(self, width: int) -> Content:
-        shown = self.shown
-        room = min(30, max(10, (width - 70) // 2))
-        used, limit = shown.memory_used_bytes, shown.memory_limit_bytes
-        figure = f"{short_bytes(used)}/{short_bytes(limit)}" if limit else "-"
-        memory = self._meter("memory", used, limit, figure, room)
-        total = shown.num_total_blocks
-        figure = f"{shown.num_used_blocks}/{total} blocks" if total else "-"
-        pool = self._meter("pool", shown.num_used_blocks, total, figure, room)
-        return Content.assemble(memory, "    ", pool)
+        room = min(40, max(8, (width - 84) // 2))
+        return Content.assemble(self._memory(room), "    ", self._pool(room))
 
-    def _meter(self, name: str, used: int, limit: int, figure: str, width: int) -> Content:
+    def _memory(self, width: int) -> Content:
+        used, limit = self.shown.memory_used_bytes, self.shown.memory_limit_bytes
         ratio = used / limit if limit else 0.0
-        role = WARN if ratio >= NEARLY_FULL and name == "memory" else GOOD
+        role = WARN if ratio >= NEARLY_FULL else PLAIN
+        figure = f"{short_bytes(used)}/{short_bytes(limit)}" if limit else "-"
         return Content.assemble(
-            (f"{name} ", MUTED),
-            *bar(ratio, width, role, self.glyphs),
-            (f" {figure}", BRIGHT),
-            (f" {percent(ratio):>4}" if limit else "", MUTED),
+            ("memory ", MUTED), *bar(ratio, width, role, self.glyphs), (f" {figure:<11}", BRIGHT)
+        )
+
+    def _pool(self, width: int) -> Content:
+        """Stacked by state; what is held by nobody does not count as in use."""
+        glyphs, counts = self.glyphs, dict(self.shown.block_counts)
+        total = sum(counts.values())
+        if not total:
+            return Content.assemble(("pool ", MUTED), *bar(0.0, width, DIM, glyphs), (" -", DIM))
+        num_held = total - counts[BlockState.FREE] - counts[BlockState.CACHED]
+        parts = [
+            (count, glyphs.bar_empty if state is BlockState.FREE else glyphs.bar_full, role)
+            for state, count in counts.items()
+            for role in [BLOCK_ROLE[state]]
+        ]
+        return Content.assemble(
+            ("pool ", MUTED),
+            stacked(parts, width),
+            (f" {short_count(num_held)}/{short_count(total)}", BRIGHT),
+            (f" {percent(num_held / total)} held", MUTED),
         )
 
     def _load(self) -> Content:

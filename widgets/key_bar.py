@@ -34,6 +34,7 @@ class KeyBar(Widget):
         hints: In the order in which they are shown.
     """
 
+    auto_links = False
     hints: reactive[tuple[KeyHint, ...]] = reactive(())
 
     def __init__(self, hints: tuple[KeyHint, ...]) -> None:

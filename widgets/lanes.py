@@ -133,7 +133,8 @@ def _context(row: AgentRow, width: int, glyphs: Glyphs) -> CellParts:
     bar_width = max(1, width - 12)
     limit = row.max_context_tokens
     ratio = row.num_context_tokens / limit if limit else 0.0
-    role = WARN if ratio >= NEARLY_FULL_CONTEXT else _bar_role(row)
+    is_full = ratio >= NEARLY_FULL_CONTEXT and row.status is not AgentStatus.COLD
+    role = WARN if is_full else _bar_role(row)
     return [
         (f"{figure:>11}", BRIGHT if row.num_context_tokens else DIM),
         (" ", ""),
@@ -180,7 +181,7 @@ def _miss(row: AgentRow, width: int, glyphs: Glyphs) -> CellParts:
 
 COLUMNS: tuple[Column, ...] = (
     Column(key="agent", title="  agent", draw=_agent, width=16, max_width=30),
-    Column(key="state", title="state", draw=_state, width=21, max_width=23),
+    Column(key="state", title="state", draw=_state, width=22, max_width=24),
     Column(key="context", title="    context", draw=_context, width=19, max_width=30),
     Column(key="hot", title="hot", draw=_hot, width=5, from_width=84, is_right=True),
     Column(key="shared", title="shared", draw=_shared, width=7, from_width=100, is_right=True),

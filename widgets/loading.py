@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from textual.content import Content
@@ -13,6 +14,12 @@ from widgets.format import percent, shorten
 from widgets.pane import Pane
 
 MAX_BAR_CELLS = 60
+FAILED_LINES = (
+    Content.styled("No model is being served.", BRIGHT),
+    Content(""),
+    Content.styled("Put right what the red line says, then start stoker again.", MUTED),
+    Content.styled("`stoker doctor` checks this machine; q leaves.", MUTED),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +45,17 @@ class LoadingPane(Pane[LoadingSlice]):
     def __init__(self) -> None:
         super().__init__(LoadingSlice(), "getting ready", widget_id="loading")
 
+    def slice_changed(self) -> None:
+        """Says in the border whether there is anything to wait for."""
+        is_failed = self._slice.status is EngineStatus.FAILED
+        self.border_title = "no model" if is_failed else "getting ready"
+        self.refresh()
+
     def draw(self, width: int, height: int) -> list[Content]:
         """A bar in the middle of the pane."""
         shown = self._slice
+        if shown.status is EngineStatus.FAILED:
+            return _centred_block(FAILED_LINES, width, height)
         is_loading = shown.status is EngineStatus.LOADING
         bar_width = min(MAX_BAR_CELLS, width - 6)
         text = shown.text or ("loading a model" if is_loading else "starting the engine")
@@ -53,8 +68,12 @@ class LoadingPane(Pane[LoadingSlice]):
             Content(""),
             Content.styled("the dashboard works meanwhile: ? shows the keys", MUTED),
         ]
-        above = max(0, (height - len(lines)) // 2)
-        return [Content("")] * above + [_centred(line, width) for line in lines]
+        return _centred_block(lines, width, height)
+
+
+def _centred_block(lines: Sequence[Content], width: int, height: int) -> list[Content]:
+    above = max(0, (height - len(lines)) // 2)
+    return [Content("")] * above + [_centred(line, width) for line in lines]
 
 
 def _centred(line: Content, width: int) -> Content:

@@ -28,7 +28,7 @@ class PoolLine(Widget):
             return Content("")
         if not pool.num_total_blocks:
             return Content.assemble(("pool ", MUTED), ("not sized yet", DIM))
-        used = pool.num_total_blocks - pool.num_free_blocks
+        used = pool.num_total_blocks - pool.num_free_blocks - pool.num_cached_blocks
         marks = self.glyphs.block
         bar = stacked(
             [

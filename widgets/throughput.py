@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from textual.content import Content
 
 from engine.snapshot import ThroughputRow
-from styles.tokens import BRAND, BRIGHT, DIM, GOOD, MUTED, WORKING
+from styles.tokens import BRIGHT, DIM, GOOD, MUTED, WORKING
 from widgets.bars import bar, chart
 from widgets.format import duration, percent, rate, seconds, short_count
 from widgets.history import Trend
@@ -15,6 +15,7 @@ from widgets.pane import Pane
 
 LABEL_CELLS = 9
 TEXT_LINES = 5
+MAX_CHART_LINES = 9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,20 +32,27 @@ class ThroughputPane(Pane[ThroughputSlice]):
     def __init__(self) -> None:
         super().__init__(ThroughputSlice(), "throughput", widget_id="throughput")
 
+    def on_resize(self) -> None:
+        """More columns go further back."""
+        self._name_span()
+
     def slice_changed(self) -> None:
-        """Says in the border how far back the charts go."""
+        """Draws, and says in the border how far back the charts go."""
+        self._name_span()
+        self.refresh()
+
+    def _name_span(self) -> None:
         span_s = self._slice.trend.column_s * max(1, self.content_size.width)
         subtitle = f"last {duration(span_s)}"
         if subtitle != self.border_subtitle:
             self.border_subtitle = subtitle
-        self.refresh()
 
     def draw(self, width: int, height: int) -> list[Content]:
         """Charts on top, figures below."""
         now, trend = self._slice.now, self._slice.trend
         room = max(2, height - TEXT_LINES)
-        decode_height = min(6, -(-room // 2))
-        prefill_height = min(6, max(1, room - decode_height))
+        decode_height = min(MAX_CHART_LINES, -(-room // 2))
+        prefill_height = min(MAX_CHART_LINES, max(1, room - decode_height))
         return [
             self._rate_line("decode", now.decode_tok_s, trend.decode_tok_s, width),
             *chart(trend.decode_tok_s, width, decode_height, GOOD, self.glyphs),
@@ -78,7 +86,7 @@ class ThroughputPane(Pane[ThroughputSlice]):
         room = width - figures.cell_length - 2
         if room < 8:
             return figures
-        spark = chart(self._slice.trend.ttft_p50_s, room, 1, BRAND, self.glyphs)[0]
+        spark = chart(self._slice.trend.ttft_p50_s, room, 1, BRIGHT, self.glyphs, strength=40)[0]
         return Content.assemble(figures, "  ", spark)
 
     def _reused_line(self, width: int) -> Content:

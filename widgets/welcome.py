@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 from textual.content import Content
 
-from styles.tokens import BRAND, BRIGHT, GOOD, MUTED
+from styles.tokens import BRAND, BRIGHT, MUTED
 from widgets.format import clean
 from widgets.pane import Pane
 
-ROOMY_LINES = 14
+ROOMY_LINES = 16
+ROOMY_CONTEXT_TOKENS = 32_768
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,21 +21,29 @@ class WelcomeSlice:
     Attributes:
         base_url: Without a path, e.g. ``http://127.0.0.1:8000``.
         model: Id of the active model.
+        max_context_tokens: Its context limit in tokens; 0 when not known.
     """
 
     base_url: str = ""
     model: str = ""
+    max_context_tokens: int = 0
 
 
-def claude_code_line(base_url: str) -> str:
-    """The line that starts Claude Code against this engine."""
-    return f"ANTHROPIC_BASE_URL={base_url} ANTHROPIC_API_KEY=local claude"
+def claude_code_line(base_url: str, max_context_tokens: int) -> str:
+    """The line that starts Claude Code against this engine.
+
+    With a small context it is started bare, since its usual tools alone would not fit.
+    """
+    settings = f"ANTHROPIC_BASE_URL={base_url} ANTHROPIC_API_KEY=local"
+    if not 0 < max_context_tokens < ROOMY_CONTEXT_TOKENS:
+        return f"{settings} claude"
+    return f"{settings} CLAUDE_CODE_MAX_CONTEXT_TOKENS={max_context_tokens} claude --bare"
 
 
 def curl_line(base_url: str) -> str:
     """The line that asks a question with curl."""
     body = '{"max_tokens":64,"messages":[{"role":"user","content":"Hello"}]}'
-    return f"curl {base_url}/v1/messages -H 'content-type: application/json' -d '{body}'"
+    return f"curl {base_url}/v1/messages -H 'content-type:application/json' -d '{body}'"
 
 
 def openai_line(base_url: str) -> str:
@@ -54,22 +63,20 @@ class WelcomePane(Pane[WelcomeSlice]):
         """A heading, then each client with its line; long lines wrap."""
         shown = self._slice
         clients = (
-            ("Claude Code", claude_code_line(shown.base_url)),
+            ("Claude Code", claude_code_line(shown.base_url, shown.max_context_tokens)),
             ("OpenAI SDK", openai_line(shown.base_url)),
             ("curl", curl_line(shown.base_url)),
         )
         gap = [Content("")] if height >= ROOMY_LINES else []
         lines = [
             *gap,
-            Content.assemble(
-                (f"{clean(shown.model) or 'The engine'} is ready.", f"bold {BRIGHT}"),
-                (" No agent has called yet; any of these will appear here:", MUTED),
-            ),
+            Content.styled(f"{clean(shown.model) or 'The engine'} is ready.", f"bold {BRIGHT}"),
+            Content.styled("No agent has called yet. Try one of these in another terminal:", MUTED),
             Content(""),
         ]
         for name, line in clients:
             lines.append(Content.styled(name, BRAND))
-            lines += [Content.styled(part, GOOD) for part in _wrapped(line, width)]
+            lines += [Content.styled(part, BRIGHT) for part in _wrapped(line, width)]
             lines += gap
         lines += [
             Content.assemble(
@@ -81,13 +88,11 @@ class WelcomePane(Pane[WelcomeSlice]):
 
 
 def _wrapped(line: str, width: int) -> list[str]:
-    """A line in pieces that fit, indented by two; breaks between words where it can."""
-    room = max(8, width - 2)
+    """A line in pieces that fit, cut at spaces with a backslash, so that it can be pasted whole."""
     pieces: list[str] = []
     rest = line
-    while len(rest) > room:
-        cut = rest.rfind(" ", 1, room)
-        cut = cut if cut > 0 else room
-        pieces.append(rest[:cut])
-        rest = rest[cut:].lstrip()
-    return [f"  {piece}" for piece in [*pieces, rest]]
+    while len(rest) > width - 2 and " " in rest[: width - 4].strip():
+        cut = rest.rindex(" ", 0, width - 4)
+        pieces.append(f"  {rest[:cut]} \\")
+        rest = "  " + rest[cut:].lstrip()
+    return [*pieces, f"  {rest}"]

@@ -75,7 +75,7 @@ ACTIONS: tuple[DashboardAction, ...] = (
     DashboardAction(
         name="detail",
         keys="i",
-        key_label="↵",
+        key_label="enter",
         label="detail",
         title="Agent detail",
         help="Explain the selected agent: its cache, its last turn, why tokens were recomputed.",
@@ -136,7 +136,7 @@ ACTIONS: tuple[DashboardAction, ...] = (
         name="colour_blocks",
         keys="b",
         key_label="b",
-        label="blocks by",
+        label="block colours",
         title="Colour blocks by state or agent",
         help="Colour the block map by state or by the agent that holds each block.",
         group=VIEW,

@@ -28,6 +28,11 @@ STAGE = (AgentsPane, WelcomePane, LoadingPane)
 """Panes that take turns in one place."""
 
 
+def max_context_tokens(snapshot: EngineSnapshot) -> int:
+    """The active model's context limit in tokens; 0 when there is no model."""
+    return snapshot.model_detail.max_context_tokens if snapshot.model_detail else 0
+
+
 class Board(Container):
     """All panes. Style sheets lay them out by the size of the screen.
 
@@ -129,5 +134,9 @@ class Board(Container):
             LoadingSlice(status=shown.status, progress=shown.progress, text=shown.status_text)
         )
         self.query_one(WelcomePane).update_from(
-            WelcomeSlice(base_url=self._base_url, model=shown.model)
+            WelcomeSlice(
+                base_url=self._base_url,
+                model=shown.model,
+                max_context_tokens=max_context_tokens(shown),
+            )
         )

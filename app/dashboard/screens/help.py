@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import groupby
 from typing import ClassVar
 
@@ -9,8 +10,9 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
+from textual.geometry import Size
 from textual.screen import ModalScreen
-from textual.widgets import Static
+from textual.widget import Widget
 
 from app.dashboard.actions import ACTIONS, PANE_KEYS
 from engine.snapshot import AgentStatus, BlockState
@@ -20,13 +22,9 @@ from styles.tokens import (
     BLOCK_ROLE,
     BRAND,
     BRIGHT,
-    MUTED,
     PLAIN,
     Glyphs,
 )
-from widgets.bars import Part
-
-KEY_CELLS = 7
 
 AGENT_MEANING: tuple[tuple[AgentStatus, str], ...] = (
     (AgentStatus.DECODING, "decoding: generating tokens now"),
@@ -55,6 +53,75 @@ COLUMN_MEANING: tuple[tuple[str, str], ...] = (
 )
 
 
+BLOCK_STORY = (
+    "A block is one run of tokens of KV cache over all layers. Agents whose prompts begin alike "
+    "share the blocks of that beginning, so it is stored and computed once."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One thing explained.
+
+    Attributes:
+        text: The explanation.
+        head: Key, mark or name in front of it; empty for a plain paragraph.
+        role: Colour of the head.
+    """
+
+    text: str
+    head: str = ""
+    role: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Entries under a heading; their heads share a column."""
+
+    title: str
+    entries: tuple[Entry, ...]
+
+
+def _hanging(entry: Entry, indent: int, width: int) -> list[Content]:
+    """An entry's lines: the head once, the text beside it."""
+    pieces = Content.styled(entry.text, PLAIN).wrap(max(8, width - indent))
+    heads = [entry.head] + [""] * (len(pieces) - 1)
+    return [
+        Content.assemble((f" {head:<{indent - 1}}", entry.role), piece)
+        for head, piece in zip(heads, pieces, strict=True)
+    ]
+
+
+class Sections(Widget):
+    """Sections below each other, as high as they need to be.
+
+    Args:
+        sections: In order.
+    """
+
+    def __init__(self, sections: list[Section]) -> None:
+        super().__init__(classes="column")
+        self._sections = sections
+
+    def render(self) -> Content:
+        """All lines."""
+        return Content("\n").join(self._lines(self.content_size.width))
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        """The number of lines at this width."""
+        return len(self._lines(width))
+
+    def _lines(self, width: int) -> list[Content]:
+        lines: list[Content] = []
+        for section in self._sections:
+            lines += [Content("")] if lines else []
+            lines.append(Content.styled(section.title, f"bold {BRAND}"))
+            indent = 3 + max(len(entry.head) for entry in section.entries)
+            for entry in section.entries:
+                lines += _hanging(entry, indent, width)
+        return lines
+
+
 class HelpScreen(ModalScreen[None]):
     """Keys at the left, the language of the screen at the right.
 
@@ -78,56 +145,51 @@ class HelpScreen(ModalScreen[None]):
             box.border_title = "help"
             box.border_subtitle = "escape closes"
             with Horizontal(classes="columns"):
-                yield Static(self._keys(), classes="column")
-                yield Static(self._language(), classes="column")
+                yield Sections(self._keys())
+                yield Sections(self._language())
 
     def action_scroll(self, lines: int) -> None:
         """Scrolls the box."""
         self.query_one(VerticalScroll).scroll_relative(y=lines, animate=False)
 
-    def _keys(self) -> Content:
-        lines: list[list[Part]] = []
-        for group, actions in groupby(ACTIONS, key=lambda action: action.group):
-            lines += [[(group, f"bold {BRAND}")]]
-            lines += [_entry(action.key_label, action.help) for action in actions]
-            lines += [[]]
-        lines += [[("Moving", f"bold {BRAND}")]]
-        lines += [
-            _entry("↑ ↓", "Select an agent; also k and j, page keys, g and G, the mouse."),
-            _entry("tab", "Focus the next pane."),
-            _entry(
-                f"{PANE_KEYS[0][0]}-{PANE_KEYS[-1][0]}",
-                "Show one pane alone: " + ", ".join(pane for _, pane in PANE_KEYS) + ".",
+    def _keys(self) -> list[Section]:
+        panes = ", ".join(pane for _, pane in PANE_KEYS)
+        groups = groupby(ACTIONS, key=lambda action: action.group)
+        return [
+            *(
+                Section(group, tuple(_key(each.key_label, each.help) for each in actions))
+                for group, actions in groups
             ),
-            _entry("esc", "Back."),
+            Section(
+                "Moving",
+                (
+                    _key("arrows", "Select an agent; also k and j, page keys, g and G, the mouse."),
+                    _key("tab", "Focus the next pane."),
+                    _key(f"{PANE_KEYS[0][0]}-{PANE_KEYS[-1][0]}", f"Show one pane alone: {panes}."),
+                    _key("escape", "Back."),
+                ),
+            ),
         ]
-        return _joined(lines)
 
-    def _language(self) -> Content:
+    def _language(self) -> list[Section]:
         glyphs = self._glyphs
-        lines: list[list[Part]] = [[("Agents", f"bold {BRAND}")]]
-        for status, meaning in AGENT_MEANING:
-            lines.append([(f" {glyphs.agent[status]}  ", AGENT_ROLE[status]), (meaning, PLAIN)])
-        lines.append([(f" {glyphs.pinned}  ", BRAND), ("pinned: never evicted", PLAIN)])
-        lines += [[], [("Columns", f"bold {BRAND}")]]
-        lines += [[(f" {name:<10}", BRIGHT), (meaning, PLAIN)] for name, meaning in COLUMN_MEANING]
-        lines += [[], [("Blocks", f"bold {BRAND}")]]
-        for state in BLOCK_ORDER:
-            if state in BLOCK_MEANING:
-                mark = (f" {glyphs.block[state]}  ", BLOCK_ROLE[state])
-                lines.append([mark, (BLOCK_MEANING[state], PLAIN)])
-        lines += [
-            [],
-            [("A block is one run of tokens of KV cache over", MUTED)],
-            [("all layers. Agents with the same beginning", MUTED)],
-            [("share the blocks of that beginning.", MUTED)],
+        agents = [
+            Entry(head=glyphs.agent[status], role=AGENT_ROLE[status], text=meaning)
+            for status, meaning in AGENT_MEANING
         ]
-        return _joined(lines)
+        blocks = [
+            Entry(head=glyphs.block[state], role=BLOCK_ROLE[state], text=BLOCK_MEANING[state])
+            for state in BLOCK_ORDER
+            if state in BLOCK_MEANING
+        ]
+        pin = Entry(head=glyphs.pinned, role=BRAND, text="pinned: never evicted")
+        return [
+            Section("Agents", (*agents, pin)),
+            Section("Columns", tuple(_key(name, meaning) for name, meaning in COLUMN_MEANING)),
+            Section("Blocks", tuple(blocks)),
+            Section("What a block is", (Entry(text=BLOCK_STORY),)),
+        ]
 
 
-def _entry(key: str, text: str) -> list[Part]:
-    return [(f" {key:<{KEY_CELLS}}", f"bold {BRIGHT}"), (text, PLAIN)]
-
-
-def _joined(lines: list[list[Part]]) -> Content:
-    return Content("\n").join([Content.assemble(*line) for line in lines])
+def _key(key: str, text: str) -> Entry:
+    return Entry(head=key, role=f"bold {BRIGHT}", text=text)

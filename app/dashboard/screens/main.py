@@ -16,7 +16,7 @@ from textual.screen import Screen
 
 from app.dashboard import questions
 from app.dashboard.actions import bindings, key_hints
-from app.dashboard.board import UP, Board
+from app.dashboard.board import UP, Board, max_context_tokens
 from app.dashboard.dispatch import CommandAnswered, EngineDispatch
 from app.dashboard.palette import DashboardCommands
 from app.dashboard.screens.confirm import ConfirmScreen
@@ -92,7 +92,7 @@ class MainScreen(Screen[None]):
         self._dispatch = EngineDispatch(engine, self)
         self._shown: EngineSnapshot = EMPTY_SNAPSHOT
         self._num_polls = 0
-        self._sampled_at: float | None = None
+        self._sampled_at = settings.clock()
         self._column_s = COLUMN_SPANS_S[0]
         self._is_paused = False
 
@@ -143,7 +143,7 @@ class MainScreen(Screen[None]):
 
     def _sample(self) -> None:
         now = self._settings.clock()
-        if self._sampled_at is None or now - self._sampled_at >= SAMPLE_S / 2:
+        if now - self._sampled_at >= SAMPLE_S / 2:
             self._sampled_at = now
             snapshot = self._engine.snapshot
             if snapshot.status in UP:
@@ -294,7 +294,8 @@ class MainScreen(Screen[None]):
 
     def action_copy_line(self) -> None:
         """Copies what connects Claude Code to this engine."""
-        self.app.copy_to_clipboard(claude_code_line(self._settings.base_url))
+        line = claude_code_line(self._settings.base_url, max_context_tokens(self._shown))
+        self.app.copy_to_clipboard(line)
         self._say("copied; paste it in another terminal")
 
     def action_screenshot(self) -> None:
