@@ -12,7 +12,6 @@ from starlette.responses import JSONResponse
 
 from app.api.errors import (
     BodyTooLargeError,
-    ClientGoneError,
     ForbiddenError,
     UnauthorizedError,
     UnsupportedMediaTypeError,
@@ -28,7 +27,6 @@ from engine.errors import StokerError
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 _WILDCARD_BINDS = ("", "0.0.0.0", "::")
 _OPEN_PATHS = frozenset({"/", "/api/hello", "/health/live", "/health/ready", "/health/startup"})
-_MAX_DRAINED_BODIES = 8
 
 
 def error_response(error: Exception, request: Request) -> JSONResponse:
@@ -72,8 +70,6 @@ class Guard:
             self._check_content_type(headers, scope["method"])
             self._check_length(headers)
         except StokerError as error:
-            if isinstance(error, BodyTooLargeError) and "expect" not in headers:
-                await self._drain(receive)
             await error_response(error, Request(scope))(scope, receive, send)
             return
         await self._app(scope, self._limited(receive), send)
@@ -129,17 +125,6 @@ class Guard:
             return message
 
         return receive_limited
-
-    async def _drain(self, receive: Receive) -> None:
-        """Reads on, up to a bound: a client that is still sending would miss the reply."""
-        remaining = self._body_limit_bytes * _MAX_DRAINED_BODIES
-        while remaining > 0:
-            message = await receive()
-            if message["type"] != "http.request":
-                raise ClientGoneError("the client closed its connection")
-            remaining -= len(message.get("body", b""))
-            if not message.get("more_body"):
-                return
 
 
 def host_name(host: str) -> str:

@@ -61,6 +61,7 @@ class Turn:
         self._waiter: asyncio.Future[None] | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._failure: StokerError | None = None
+        self._num_news = 0
         self._is_sent = False
         self._is_finished = False
 
@@ -81,8 +82,9 @@ class Turn:
         self._is_sent = True
         self._engine.send(command)
         while not command.admitted.done():
-            self._check_alive()
             await self._wait(timeout_s=1.0)
+            if self._failure is not None:
+                raise self._failure
         error = command.admitted.exception()
         if error is not None:
             self._is_finished = True
@@ -99,15 +101,13 @@ class Turn:
             ClientGoneError: The client went away.
             StokerError: The server or the engine stopped.
         """
-        if not self._pending:
-            self._check_alive()
+        if not self._pending and self._failure is None:
             await self._wait(timeout_s)
         if self._failure is not None:
             raise self._failure
         deltas, self._pending = self._pending, []
         if deltas:
             self.record.note_deltas(deltas)
-            self._is_finished = deltas[-1].finish_reason is not None
         return deltas
 
     async def whole_reply(self) -> Reply:
@@ -137,8 +137,10 @@ class Turn:
         return None
 
     def fail(self, error: StokerError) -> None:
-        """Ends the turn from the server's side: whoever waits for it gets the error."""
-        self._failure = self._failure or error
+        """Ends the turn from the server's side, unless it ended: its reader gets the error."""
+        if self._is_finished:
+            return
+        self._failure = error
         self._abort(str(error))
         self._wake()
 
@@ -150,18 +152,23 @@ class Turn:
 
     def receive(self, news: Delta | None) -> None:
         """Takes news from the bridge."""
+        self._num_news += 1
         if news is not None:
             self._pending.append(news)
+            self._is_finished = self._is_finished or news.finish_reason is not None
         self._wake()
 
     def _sink(self, delta: Delta) -> None:
         self._bridge.post(self, delta)
 
     async def _wait(self, timeout_s: float) -> None:
-        """Sleeps until there is news, or for so long.
+        """Sleeps until there is news, or for so long; raises where waiting would never end.
 
         A bare future and timer: ``asyncio.wait_for`` costs several times as much, per token.
         """
+        if self._engine.snapshot.status in _ENDED:
+            await self._last_news()
+            return
         loop = asyncio.get_running_loop()
         self._waiter = loop.create_future()
         timer = loop.call_later(max(0.0, timeout_s), self._wake)
@@ -171,13 +178,13 @@ class Turn:
             timer.cancel()
             self._waiter = None
 
-    def _check_alive(self) -> None:
-        """Raises where waiting would never end."""
-        if self._failure is not None:
-            raise self._failure
-        snapshot = self._engine.snapshot
-        if snapshot.status in _ENDED:
-            raise EngineFailedError(f"the engine stopped: {snapshot.status_text or 'shut down'}")
+    async def _last_news(self) -> None:
+        """Lets arrive what the engine sent before it ended: it is on the loop's list already."""
+        num_news = self._num_news
+        await asyncio.sleep(0)
+        if self._num_news == num_news and self._failure is None:
+            reason = self._engine.snapshot.status_text or "shut down"
+            raise EngineFailedError(f"the engine stopped: {reason}")
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

@@ -25,6 +25,8 @@ RAW: dict[str, bytes] = {
     "deep list": b'{"messages": ' + b"[" * 5000 + b"]" * 5000 + b"}",
     "deep object": b'{"messages": ' + b'{"a":' * 5000 + b"1" + b"}" * 5000 + b"}",
     "deep and open": b"[" * 100_000,
+    "nan in a schema": b'{"messages": [{"role": "user", "content": "hi"}],'
+    b' "tools": [{"name": "x", "input_schema": {"maximum": NaN}}]}',
     "digits": b'{"messages": [{"role": "user", "content": "hi"}], "top_k": ' + b"9" * 9000 + b"}",
 }
 

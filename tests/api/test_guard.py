@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -93,6 +95,21 @@ def test_a_body_over_the_limit_is_refused(serve: Serve) -> None:
     assert reply.status_code == 413
     assert reply.json()["error"]["type"] == "invalid_request_error"
     assert served.http.post("/v1/messages", json=BODY).is_success
+
+
+def test_a_client_that_sends_all_before_it_reads_gets_the_refusal(serve: Serve) -> None:
+    served = serve(None, ApiSettings(port=0, body_limit_bytes=1_000_000))
+    size = 7_000_000
+    head = (
+        "POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {size}\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", served.server.port), timeout=10) as client:
+        client.sendall(head.encode())
+        for _ in range(7):
+            time.sleep(0.02)
+            client.sendall(b" " * (size // 7))
+        assert client.recv(65536).startswith(b"HTTP/1.1 413")
 
 
 @pytest.mark.parametrize(

@@ -263,6 +263,22 @@ def test_a_stop_ends_open_streams_with_an_error(serve: Serve) -> None:
     assert not served.engine.running
 
 
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_reply_that_ended_before_the_engine_is_delivered(serve: Serve, stream: bool) -> None:
+    served = serve(Script(queue_s=0.2))
+    body = {"model": "", "max_tokens": 99, "messages": [USER], "stream": stream}
+
+    def end_all(_request_id: str) -> None:
+        served.engine.set_status(EngineStatus.STOPPED)
+        served.server.stop()
+
+    served.engine.at_end = end_all
+    reply = served.http.post(ANTHROPIC, json=body)
+    assert reply.status_code == 200
+    assert "end_turn" in reply.text
+    assert "error" not in reply.text
+
+
 def test_eight_streams_at_once_keep_their_texts_apart(served: Served) -> None:
     served.engine.script = Script(words=tuple(f" {i}" for i in range(50)), step_s=0.005)
     sockets = []

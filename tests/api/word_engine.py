@@ -131,6 +131,7 @@ class WordEngine:
         self.requests: list[Request] = []
         self.aborted: list[tuple[str, str]] = []
         self.notes: list[Note] = []
+        self.at_end: Callable[[str], object] = str
         self.commands: list[Command] = []
         self.snapshot = SERVING_SNAPSHOT
 
@@ -276,3 +277,4 @@ class WordEngine:
     ) -> None:
         self.running.remove(turn)
         self._send(turn, finish_reason=reason, stop_string=stop_string, error=error)
+        self.at_end(turn.command.request.request_id)
