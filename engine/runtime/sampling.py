@@ -63,7 +63,7 @@ class Sampler:
         p = self._params
         logits = logits.copy()
         if p.repetition_penalty != 1.0 and p.repetition_context:
-            recent = np.unique(np.asarray(context_token_ids[-p.repetition_context :]))
+            recent = np.unique(np.array(context_token_ids[-p.repetition_context :], np.int64))
             chosen = logits[recent]
             logits[recent] = np.where(
                 chosen > 0, chosen / p.repetition_penalty, chosen * p.repetition_penalty

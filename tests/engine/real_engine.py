@@ -1,0 +1,116 @@
+"""A real engine on the bundled model, and turns as a client would have them."""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.commands import Abort, Generate
+from engine.engine import Engine
+from engine.messages import Message, Role
+from engine.models.catalog import find_model
+from engine.request import Delta, FinishReason, Request, SamplingParams
+from engine.scheduler import SchedulerLimits
+from engine.settings import EngineSettings
+
+TIMEOUT_S = 120.0
+_numbers = itertools.count()
+
+
+def make_engine(models_dir: Path, cache_dir: Path, kv_budget_bytes: int = 0) -> Engine:
+    """An engine on the bundled model, started and serving."""
+    engine = Engine(
+        EngineSettings(
+            find_model=lambda progress: find_model("bundled", models_dir, progress),
+            cache_dir=cache_dir,
+            kv_budget_bytes=kv_budget_bytes,
+            limits=SchedulerLimits(),
+        )
+    )
+    engine.start()
+    deadline_s = time.monotonic() + TIMEOUT_S
+    while engine.chat_format is None:
+        assert engine.snapshot.status != "failed", engine.snapshot.status_text
+        assert time.monotonic() < deadline_s
+        time.sleep(0.02)
+    return engine
+
+
+@dataclass
+class Answer:
+    """What came of a turn."""
+
+    text: str
+    token_ids: list[int]
+    last: Delta
+
+    @property
+    def num_cached_tokens(self) -> int:
+        return self.last.usage.num_cached_tokens
+
+
+class RunningTurn:
+    """A turn that was submitted to a real engine."""
+
+    def __init__(self, engine: Engine, agent_id: str | None, prompt: str, **sampling: object):
+        self._engine = engine
+        self._deltas: queue.SimpleQueue[Delta] = queue.SimpleQueue()
+        chat = engine.chat_format
+        assert chat is not None
+        self.request_id = f"turn-{next(_numbers)}"
+        command = Generate(
+            request=Request(
+                request_id=self.request_id,
+                agent_id=agent_id,
+                prompt_token_ids=chat.render_chat([Message(role=Role.USER, text=prompt)]),
+                sampling=SamplingParams(**{"max_tokens": 24, **sampling}),  # type: ignore[arg-type]
+            ),
+            sink=self._deltas.put,
+        )
+        engine.send(command)
+        self.agent_id = command.admitted.result(TIMEOUT_S)
+
+    def abort(self) -> None:
+        self._engine.send(Abort(request_id=self.request_id))
+
+    def next_delta(self) -> Delta:
+        return self._deltas.get(timeout=TIMEOUT_S)
+
+    def answer(self) -> Answer:
+        text, token_ids = "", []
+        while True:
+            delta = self.next_delta()
+            text += delta.text
+            token_ids += delta.token_ids
+            if delta.finish_reason is not None:
+                return Answer(text, token_ids, delta)
+
+
+def ask(engine: Engine, agent_id: str | None, prompt: str, **sampling: object) -> Answer:
+    """One turn from beginning to end."""
+    return RunningTurn(engine, agent_id, prompt, **sampling).answer()
+
+
+def ask_together(engine: Engine, turns: dict[str, str], **sampling: object) -> dict[str, Answer]:
+    """Several turns at once, each by an agent of its own."""
+    answers: dict[str, Answer] = {}
+
+    def run(agent_id: str, prompt: str) -> None:
+        answers[agent_id] = ask(engine, agent_id, prompt, **sampling)
+
+    threads = [threading.Thread(target=run, args=turn) for turn in turns.items()]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(TIMEOUT_S)
+    assert set(answers) == set(turns)
+    return answers
+
+
+def is_ended(answer: Answer) -> bool:
+    """Whether a turn ended by itself."""
+    return answer.last.finish_reason in (FinishReason.END_TURN, FinishReason.MAX_TOKENS)

@@ -1,0 +1,166 @@
+"""Who runs next."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.cache.agents import Agent
+from engine.errors import QueueFullError
+from engine.output import Output
+from engine.request import Request, SamplingParams
+from engine.scheduler import Scheduler, SchedulerLimits
+from engine.sequence import Sequence, SequenceStatus
+from tests.engine.counting_model import NumberChat
+
+
+class NoStops:
+    def feed(self, text: str) -> tuple[str, str | None]:
+        return text, None
+
+    def flush(self) -> str:
+        return ""
+
+
+def make(agent: str, num_tokens: int, arrival_s: float = 0.0) -> Sequence:
+    sampling = SamplingParams()
+    request = Request(
+        request_id=f"{agent}-{arrival_s}",
+        agent_id=agent,
+        prompt_token_ids=(1,) * num_tokens,
+        sampling=sampling,
+    )
+    return Sequence(
+        request=request,
+        sink=lambda _: None,
+        agent=Agent(agent),
+        arrival_s=arrival_s,
+        output=Output(sampling, 10, frozenset(), NumberChat(), NoStops()),
+        sampler=None,
+        token_ids=[1] * num_tokens,
+    )
+
+
+def admit_all(scheduler: Scheduler) -> list[Sequence]:
+    return scheduler.admit(lambda _: True)
+
+
+def test_admission_is_first_come_first_served() -> None:
+    scheduler = Scheduler(SchedulerLimits(max_running=2))
+    sequences = [make(name, 10) for name in "abc"]
+    for sequence in sequences:
+        scheduler.add(sequence)
+    assert admit_all(scheduler) == sequences[:2]
+    assert list(scheduler.waiting) == sequences[2:]
+
+
+def test_one_turn_of_an_agent_runs_at_a_time_and_order_is_kept() -> None:
+    scheduler = Scheduler(SchedulerLimits())
+    first, second, other = make("a", 10), make("a", 5, 1.0), make("b", 10, 2.0)
+    for sequence in (first, second, other):
+        scheduler.add(sequence)
+    assert admit_all(scheduler) == [first, other]
+    assert admit_all(scheduler) == []
+    scheduler.remove(first)
+    assert admit_all(scheduler) == [second]
+
+
+def test_one_that_finds_no_room_is_not_overtaken() -> None:
+    scheduler = Scheduler(SchedulerLimits())
+    big, small = make("big", 1000), make("small", 1)
+    scheduler.add(big)
+    scheduler.add(small)
+    assert scheduler.admit(lambda s: s.num_prompt_tokens < 10) == []
+    assert list(scheduler.waiting) == [big, small]
+
+
+def test_the_queue_has_a_bound() -> None:
+    scheduler = Scheduler(SchedulerLimits(max_waiting=1))
+    scheduler.add(make("a", 1))
+    with pytest.raises(QueueFullError) as caught:
+        scheduler.add(make("b", 1))
+    assert caught.value.retry_after_s >= 1
+
+
+def test_retry_after_follows_the_measured_turns() -> None:
+    scheduler = Scheduler(SchedulerLimits())
+    scheduler.observe_turn(30.0)
+    assert scheduler.retry_after_s() == pytest.approx(30.0)
+
+
+def test_the_shortest_prompt_is_prefilled_first() -> None:
+    scheduler = Scheduler(SchedulerLimits())
+    scheduler.observe_prefill(100, 0.4)
+    long, short = make("long", 1000, 0.0), make("short", 50, 1.0)
+    scheduler.add(long)
+    scheduler.add(short)
+    admit_all(scheduler)
+    assert scheduler.next_prefill(1.0) is short
+
+
+def test_a_long_prompt_that_waited_goes_before_a_fresh_short_one() -> None:
+    scheduler = Scheduler(SchedulerLimits())
+    scheduler.observe_prefill(100, 0.4)
+    long, short = make("long", 1000, 0.0), make("short", 50, 20.0)
+    scheduler.add(long)
+    scheduler.add(short)
+    admit_all(scheduler)
+    assert scheduler.next_prefill(20.0) is long
+
+
+def test_decoding_sequences_are_not_prefilled() -> None:
+    scheduler = Scheduler(SchedulerLimits())
+    sequence = make("a", 10)
+    scheduler.add(sequence)
+    admit_all(scheduler)
+    sequence.status = SequenceStatus.DECODING
+    assert scheduler.next_prefill(0.0) is None
+    assert scheduler.decoding == [sequence]
+
+
+def test_slices_are_long_when_nobody_waits_and_timed_when_somebody_does() -> None:
+    scheduler = Scheduler(SchedulerLimits(decode_stall_ms=200, max_slice_tokens=512))
+    assert scheduler.slice_tokens(0) == 512
+    assert scheduler.slice_tokens(1) == 16
+    scheduler.observe_prefill(100, 0.25)
+    assert scheduler.slice_tokens(1) == 80
+    assert scheduler.slice_tokens(0) == 512
+
+
+@given(st.floats(1e-6, 10), st.integers(1, 50))
+def test_a_slice_keeps_its_bounds_whatever_is_measured(seconds: float, num_decoding: int) -> None:
+    scheduler = Scheduler(SchedulerLimits())
+    scheduler.observe_prefill(10, seconds)
+    limits = scheduler.limits
+    num_tokens = scheduler.slice_tokens(num_decoding)
+    assert limits.min_slice_tokens <= num_tokens <= limits.max_slice_tokens
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 3000), st.integers(0, 20)), min_size=2, max_size=12),
+)
+def test_every_prompt_is_finished_and_none_starves(work: list[tuple[int, int]]) -> None:
+    """Simulated time: newcomers arrive while others wait; all finish within the total work."""
+    s_per_token = 0.004
+    scheduler = Scheduler(SchedulerLimits())
+    scheduler.observe_prefill(1000, 1000 * s_per_token)
+    pending = [make(f"a{i}", size, float(at)) for i, (size, at) in enumerate(work)]
+    pending.sort(key=lambda s: s.arrival_s)
+    now_s, finished = 0.0, {}
+    total_s = sum(size for size, _ in work) * s_per_token
+    while len(finished) < len(work):
+        while pending and pending[0].arrival_s <= now_s:
+            scheduler.add(pending.pop(0))
+        admit_all(scheduler)
+        sequence = scheduler.next_prefill(now_s)
+        if sequence is None:
+            now_s = pending[0].arrival_s
+            continue
+        num_tokens = min(100, sequence.num_remaining_tokens)
+        sequence.num_computed_tokens += num_tokens
+        now_s += num_tokens * s_per_token
+        if sequence.num_remaining_tokens == 0:
+            scheduler.remove(sequence)
+            finished[sequence.agent.agent_id] = now_s - sequence.arrival_s
+    assert max(finished.values()) <= total_s + 1e-6
