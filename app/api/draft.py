@@ -39,6 +39,8 @@ class TurnDraft:
     @property
     def agent_hint(self) -> str:
         """Name prefix for an agent that only its tools and system prompt tell apart."""
+        if not self.tools and self.messages[0].role is not Role.SYSTEM:
+            return "anon"
         digest = hashlib.sha256()
         for tool in self.tools:
             digest.update(f"{tool.name}\0{tool.description}\0{tool.parameters_json}\0".encode())

@@ -20,7 +20,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _RECORD = "stoker.record"
-_QUIET_PATHS = ("/health/", "/metrics", "/admin/state", "/api/hello")
+_QUIET_PATHS = ("/", "/metrics", "/admin/state", "/api/hello")
 log = logging.getLogger("stoker.api.request")
 
 
@@ -114,7 +114,7 @@ class Telemetry:
         if record.usage is not None:
             self._metrics.turn_duration_s.observe(duration_s)
         path: str = scope["path"]
-        is_quiet = status < 400 and (path == "/" or path.startswith(_QUIET_PATHS))
+        is_quiet = path.startswith("/health/") or (status < 400 and path in _QUIET_PATHS)
         level = logging.DEBUG if is_quiet else logging.INFO
         log.log(level, "%s", _line(scope["method"], path, status, duration_s, record))
 

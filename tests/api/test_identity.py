@@ -103,5 +103,8 @@ def test_without_an_id_the_tools_and_the_system_prompt_give_a_hint(served: Serve
 
     plain = hint()
     assert plain == hint(messages=[{"role": "user", "content": "another question"}])
-    assert plain.startswith("anon-")
-    assert plain != hint(messages=[{"role": "system", "content": "Be brief."}, USER])
+    brief = hint(messages=[{"role": "system", "content": "Be brief."}, USER])
+    long = hint(messages=[{"role": "system", "content": "Be long."}, USER])
+    assert plain == "anon"
+    assert brief.startswith("anon-")
+    assert len({plain, brief, long}) == 3
