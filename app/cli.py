@@ -239,8 +239,8 @@ def _run_doctor(arguments: argparse.Namespace) -> int:
     report = examine(settings, find_paths())
     if arguments.json:
         print(report_as_json(report))
-    else:
-        print(report_as_table(report, only_problems=arguments.quiet))
+    elif text := report_as_table(report, only_problems=arguments.quiet):
+        print(text)
     return EXIT_OK if report.is_well else EXIT_SYSTEM
 
 

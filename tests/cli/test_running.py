@@ -70,6 +70,22 @@ def test_generate_stops_at_a_stop_string_without_showing_it() -> None:
     assert run.stdout == "The capital of France is\n"
 
 
+def test_model_that_does_not_load_is_one_line_and_exit_2(tmp_path: Path) -> None:
+    """The process ends right after the engine's thread, which must not abort it."""
+    (tmp_path / "config.json").write_text("{}")
+    run = subprocess.run(
+        [*COMMAND, "generate", "hi", "--model", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert run.returncode == 2
+    assert run.stdout == ""
+    assert run.stderr.count("\n") == 1
+    assert "tokenizer.json" in run.stderr
+
+
 @pytest.mark.usefixtures("ready_home")
 def test_serve_says_where_and_ends_cleanly_on_a_signal() -> None:
     server = subprocess.Popen(
