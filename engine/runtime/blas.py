@@ -148,7 +148,7 @@ def _build(sources: list[str], flags: list[str], path: Path) -> None:
     handle, name = tempfile.mkstemp(suffix=".so", dir=path.parent)
     os.close(handle)
     try:
-        _compile([compiler, *flags, *sources, "-o", name])
+        _compile([compiler, *flags, *sources, "-lm", "-o", name])
         os.chmod(name, 0o700)
         os.replace(name, path)
     finally:

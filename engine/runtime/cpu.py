@@ -23,14 +23,18 @@ from engine.runtime.cpu_block import (
     Scratch,
     host_view,
     is_common_shape,
+    projection_of,
     sequence_caches,
 )
-from engine.runtime.cpu_ops import Floats, HostOps, NativeOps, NumpyOps, host_array
+from engine.runtime.cpu_numpy import NumpyOps
+from engine.runtime.cpu_ops import HostOps, NativeOps, Projection, host_array
 from engine.runtime.cpu_rope import RotaryAngles, rope_key
 from engine.runtime.device import DeviceProfile
 
 MIN_LINEAR_ROWS = 16
 """With fewer rows a linear layer between lazy operations is better left among them."""
+MIN_LINEAR_WEIGHTS = 1 << 22
+"""Such a layer, an output layer for one, takes so long that leaving the others costs nothing."""
 MIN_SWIGLU_FLOATS = 1 << 14
 MAX_DIFFERENCE = 1e-4
 """Of a host block from the stock block, relative to the largest output."""
@@ -60,7 +64,7 @@ def install(model: Any, profile: DeviceProfile) -> tuple[Words, Words]:
     for block_class in {type(block.stock) for block in blocks.values()}:
         _replace(block_class, "__call__", _block_call(blocks, block_class.__call__))
     _replace(nn.Linear, "__call__", _linear(ops, nn.Linear.__call__))
-    _replace(nn.Embedding, "as_linear", _as_linear(ops, nn.Embedding.as_linear))
+    _replace(nn.Embedding, "as_linear", _linear(ops, nn.Embedding.as_linear))
     stock_attention = mx.fast.scaled_dot_product_attention
     _replace(mx.fast, "scaled_dot_product_attention", host_attention(ops, stock_attention))
     swiglu = _swiglu(ops, activations.swiglu)
@@ -81,7 +85,9 @@ def _words(blocks: dict[int, HostBlock], num_layers: int) -> tuple[Words, Words]
     if not blocks:
         return on, ("layers of this model run one operation at a time: not of the common shape",)
     whole = f"{len(blocks)} of {num_layers} layers run whole on host memory"
-    return (*on, whole), ()
+    num_packed_bytes = sum(block.num_packed_bytes for block in blocks.values())
+    packed = f"decode reads 4 and 8-bit weights as such ({num_packed_bytes / 1e6:.0f} MB)"
+    return (*on, whole, *([packed] if num_packed_bytes else [])), ()
 
 
 def _replace(owner: Any, name: str, replacement: Any) -> None:
@@ -138,33 +144,28 @@ def _block_call(blocks: dict[int, HostBlock], stock: Function) -> Function:
 
 
 def _linear(ops: HostOps, stock: Function) -> Function:
-    def call(self: nn.Linear, x: mx.array) -> mx.array:
+    ready: dict[int, tuple[mx.array, Projection]] = {}
+
+    def projection(layer: Any) -> Projection:
+        weight, made = ready.get(id(layer), (None, None))
+        if made is None or weight is not layer["weight"]:
+            made = projection_of(layer, ops)
+            ready[id(layer)] = (layer["weight"], made)
+        return made
+
+    def call(self: Any, x: mx.array) -> mx.array:
         weight = self["weight"]
         is_float = x.dtype == mx.float32 and weight.dtype == mx.float32
-        if not is_float or x.size < MIN_LINEAR_ROWS * x.shape[-1]:
+        has_many_rows = x.size >= MIN_LINEAR_ROWS * x.shape[-1]
+        if not is_float or not (has_many_rows or weight.size >= MIN_LINEAR_WEIGHTS):
             return stock(self, x)
-        return _multiply(ops, x, weight, host_view(self["bias"]) if "bias" in self else None)
+        rows = host_array(host_view(x).reshape(-1, x.shape[-1]))
+        num_rows = rows.array.shape[0]
+        out = host_array(np.empty((num_rows, weight.shape[0]), np.float32))
+        ops.linear(rows, projection(self), out, num_rows)
+        return mx.array(out.array.reshape(*x.shape[:-1], weight.shape[0]))
 
     return call
-
-
-def _as_linear(ops: HostOps, stock: Function) -> Function:
-    def call(self: nn.Embedding, x: mx.array) -> mx.array:
-        weight = self["weight"]
-        if x.dtype != mx.float32 or weight.dtype != mx.float32:
-            return stock(self, x)
-        return _multiply(ops, x, weight, None)
-
-    return call
-
-
-def _multiply(ops: HostOps, x: mx.array, weight: mx.array, bias: Floats | None) -> mx.array:
-    rows = host_array(host_view(x).reshape(-1, x.shape[-1]))
-    num_rows = rows.array.shape[0]
-    out = host_array(np.empty((num_rows, weight.shape[0]), np.float32))
-    host_bias = None if bias is None else host_array(bias)
-    ops.linear(rows, host_array(host_view(weight)), host_bias, out, num_rows)
-    return mx.array(out.array.reshape(*x.shape[:-1], weight.shape[0]))
 
 
 def _swiglu(ops: HostOps, stock: Function) -> Function:

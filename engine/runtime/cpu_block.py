@@ -17,7 +17,7 @@ import numpy as np
 from mlx_lm.models.cache import KVCache
 from numpy.typing import NDArray
 
-from engine.runtime.cpu_ops import Attended, Floats, HostArray, HostOps, host_array
+from engine.runtime.cpu_ops import Attended, Floats, HostArray, HostOps, Projection, host_array
 from engine.runtime.cpu_rope import RotaryAngles, is_known_rope
 from engine.runtime.ragged import RaggedLayer
 
@@ -53,19 +53,6 @@ class Scratch:
 
 
 @dataclass(frozen=True, slots=True)
-class Projection:
-    """A linear layer's parameters."""
-
-    weight: HostArray
-    bias: HostArray | None
-
-    @property
-    def num_outputs(self) -> int:
-        """Width of what comes out."""
-        return int(self.weight.array.shape[0])
-
-
-@dataclass(frozen=True, slots=True)
 class Norm:
     """A normalisation's parameters."""
 
@@ -94,9 +81,10 @@ def _part(module: Any, path: str) -> Any:
     return module
 
 
-def _projection(module: Any) -> Projection:
-    bias = host_array(host_view(module["bias"])) if "bias" in module else None
-    return Projection(host_array(host_view(module["weight"])), bias)
+def projection_of(module: Any, ops: HostOps) -> Projection:
+    """Views of a linear layer's parameters, or of an embedding's used as one."""
+    bias = host_view(module["bias"]) if "bias" in module else None
+    return ops.projection(host_view(module["weight"]), bias)
 
 
 def _norm(module: Any) -> Norm:
@@ -132,13 +120,27 @@ class HostBlock:
         self._ops, self._scratch, self._angles = ops, scratch, angles
         self._num_heads, self._num_kv_heads = int(attention.n_heads), int(attention.n_kv_heads)
         self._scale = float(attention.scale)
-        parts = [_projection(_part(block, name)) for name in _LINEAR_NAMES]
+        parts = [projection_of(_part(block, name), ops) for name in _LINEAR_NAMES]
         self._query, self._key, self._value, self._output, self._gate, self._up, self._down = parts
         names = ("q_norm", "k_norm")
         self._head_norms = {name: _norm(attention[name]) for name in names if name in attention}
         self._before_attention, self._before_mlp = (
             _norm(_part(block, name)) for name in _NORM_NAMES
         )
+
+    @property
+    def num_packed_bytes(self) -> int:
+        """Memory of its weights in fewer bits."""
+        parts = (
+            self._query,
+            self._key,
+            self._value,
+            self._output,
+            self._gate,
+            self._up,
+            self._down,
+        )
+        return sum(part.packed.num_bytes for part in parts if part.packed is not None)
 
     def run(self, x: mx.array, caches: Sequence[KVCache]) -> mx.array:
         """The block's output; appends keys and values to the caches.
@@ -167,7 +169,7 @@ class HostBlock:
 
     def _multiply(self, name: str, by: Projection, x: HostArray, num_rows: int) -> HostArray:
         out = self._scratch.rows(name, num_rows, by.num_outputs)
-        self._ops.linear(x, by.weight, by.bias, out, num_rows)
+        self._ops.linear(x, by, out, num_rows)
         return out
 
     def _attend(self, x: HostArray, caches: Sequence[KVCache], num_rows: int) -> HostArray:

@@ -1,4 +1,4 @@
-"""Operations of a layer on the host's own memory: native kernels, or numpy where there are none."""
+"""Operations of a layer on the host's own memory, and the native kernels that do them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.runtime.blas import Kernels
+from engine.runtime.cpu_packed import PackedWeights, pack_weights
 
 Floats = NDArray[np.float32]
 
@@ -18,8 +19,8 @@ QUICK_WEIGHTS = 2_000_000
 QUICK_MULTIPLICATIONS = 16_000_000
 """A product within both bounds takes a fraction of a millisecond."""
 
-NUMPY_TILE_ROWS = 128
-NOT_VISIBLE = np.float32(-1e30)
+MAX_PACKED_ROWS = 8
+"""With more rows, unpacking costs more than reading the weights unpacked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +71,34 @@ class Attended:
     output: Floats
 
 
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """A linear layer's parameters.
+
+    Attributes:
+        weight: Shape [outputs, inputs].
+        bias: Shape [outputs], or None.
+        packed: The same weights in fewer bits, where they have no more content than that.
+    """
+
+    weight: HostArray
+    bias: HostArray | None
+    packed: PackedWeights | None = None
+
+    @property
+    def num_outputs(self) -> int:
+        """Width of what comes out."""
+        return int(self.weight.array.shape[0])
+
+
 class HostOps(Protocol):
     """What a processor does for a layer. Outputs are written into memory the caller owns."""
 
-    def linear(
-        self, x: HostArray, weight: HostArray, bias: HostArray | None, out: HostArray, num_rows: int
-    ) -> None:
-        """``out = x weight^T + bias`` for the first rows; weight is [outputs, inputs]."""
+    def projection(self, weight: Floats, bias: Floats | None) -> Projection:
+        """Gets a linear layer's parameters ready; weight is [outputs, inputs]."""
+
+    def linear(self, x: HostArray, by: Projection, out: HostArray, num_rows: int) -> None:
+        """``out = x weight^T + bias`` for the first rows."""
 
     def rms_norm(
         self, x: HostArray, weight: HostArray, out: HostArray, num_rows: int, epsilon: float
@@ -99,83 +121,6 @@ class HostOps(Protocol):
         """
 
 
-class NumpyOps:
-    """The same with what pip installs and no compiler."""
-
-    def linear(
-        self, x: HostArray, weight: HostArray, bias: HostArray | None, out: HostArray, num_rows: int
-    ) -> None:
-        """``out = x weight^T + bias``."""
-        y = np.matmul(x.array[:num_rows], weight.array.T, out=out.array[:num_rows])
-        if bias is not None:
-            y += bias.array
-
-    def rms_norm(
-        self, x: HostArray, weight: HostArray, out: HostArray, num_rows: int, epsilon: float
-    ) -> None:
-        """Root mean square normalisation."""
-        width = weight.array.shape[0]
-        rows = x.array.reshape(-1)[: num_rows * width].reshape(num_rows, width)
-        mean = np.einsum("ij,ij->i", rows, rows)[:, None] / np.float32(width)
-        target = out.array.reshape(-1)[: num_rows * width].reshape(num_rows, width)
-        np.multiply(rows * (1 / np.sqrt(mean + np.float32(epsilon))), weight.array, out=target)
-
-    def swiglu(self, gate: HostArray, up: HostArray, out: HostArray, count: int) -> None:
-        """``out = gate sigmoid(gate) up``."""
-        x = gate.array.reshape(-1)[:count]
-        with np.errstate(over="ignore"):  # e^-x is infinite for very negative x: x / inf is 0
-            share = x / (1 + np.exp(-x))
-        np.multiply(share, up.array.reshape(-1)[:count], out=out.array.reshape(-1)[:count])
-
-    def rope(
-        self, x: HostArray, rotation: Rotation, positions: NDArray[np.int64], num_heads: int
-    ) -> None:
-        """Turns pairs by their positions' angles."""
-        half, num_rows = rotation.half, positions.shape[0]
-        rows = x.array[:num_rows].reshape(num_rows, num_heads, -1)
-        pairs = rows[..., : 2 * half]
-        if rotation.interleaved:
-            first, second = pairs[..., 0::2], pairs[..., 1::2]
-        else:
-            first, second = pairs[..., :half], pairs[..., half:]
-        cosine = rotation.cosines.array[positions][:, None]
-        sine = rotation.sines.array[positions][:, None]
-        turned = first * cosine - second * sine, first * sine + second * cosine
-        first[...], second[...] = turned
-
-    def attend(self, parts: Sequence[Attended], scale: float, causal: bool) -> bool:
-        """Attention in tiles of rows, so that no more scores than needed exist at once."""
-        for part in parts:
-            num_queries = part.queries.shape[0]
-            for start in range(0, num_queries, NUMPY_TILE_ROWS):
-                _attend_tile(part, start, min(start + NUMPY_TILE_ROWS, num_queries), scale, causal)
-        return True
-
-
-def _attend_tile(part: Attended, start: int, stop: int, scale: float, causal: bool) -> None:
-    num_queries, num_heads, _ = part.queries.shape
-    num_kv_heads, num_keys, _ = part.keys.shape
-    group = num_heads // num_kv_heads
-    first_visible = num_keys - num_queries + start if causal else num_keys - 1
-    num_visible = min(num_keys, first_visible + stop - start) if causal else num_keys
-    hidden = (
-        np.arange(num_visible)[None]
-        > np.arange(first_visible, first_visible + stop - start)[:, None]
-        if causal
-        else None
-    )
-    for head in range(num_heads):
-        keys = part.keys[head // group, :num_visible]
-        scores = np.matmul(part.queries[start:stop, head] * np.float32(scale), keys.T)
-        if hidden is not None:
-            scores[hidden] = NOT_VISIBLE
-        scores -= scores.max(axis=-1, keepdims=True)
-        np.exp(scores, out=scores)
-        total = scores.sum(axis=-1, keepdims=True)
-        mixed = np.matmul(scores, part.values[head // group, :num_visible])
-        np.divide(mixed, total, out=part.output[start:stop, head])
-
-
 class NativeOps:
     """The native kernels."""
 
@@ -185,22 +130,27 @@ class NativeOps:
         for library in (self._long, self._quick):
             _declare(library)
 
-    def linear(
-        self, x: HostArray, weight: HostArray, bias: HostArray | None, out: HostArray, num_rows: int
-    ) -> None:
+    def projection(self, weight: Floats, bias: Floats | None) -> Projection:
+        """A linear layer's parameters, packed as well where that loses nothing."""
+        wide = host_array(weight)
+        packed = pack_weights(self._long, wide.array, wide.address)
+        return Projection(wide, None if bias is None else host_array(bias), packed)
+
+    def linear(self, x: HostArray, by: Projection, out: HostArray, num_rows: int) -> None:
         """``out = x weight^T + bias``."""
-        num_outputs, num_inputs = weight.array.shape
+        num_outputs, num_inputs = by.weight.array.shape
         size = num_outputs * num_inputs
         quick = size <= QUICK_WEIGHTS and size * num_rows <= QUICK_MULTIPLICATIONS
-        (self._quick if quick else self._long).stoker_linear(
-            x.address,
-            weight.address,
-            None if bias is None else bias.address,
-            out.address,
-            num_rows,
-            num_outputs,
-            num_inputs,
-        )
+        library = self._quick if quick else self._long
+        bias = None if by.bias is None else by.bias.address
+        sizes = (num_rows, num_outputs, num_inputs)
+        if by.packed is not None and num_rows <= MAX_PACKED_ROWS:
+            weights = (by.packed.levels_at, by.packed.scales_at, by.packed.offsets_at)
+            library.stoker_linear_packed(
+                x.address, *weights, bias, out.address, *sizes, by.packed.num_bits
+            )
+        else:
+            library.stoker_linear(x.address, by.weight.address, bias, out.address, *sizes)
 
     def rms_norm(
         self, x: HostArray, weight: HostArray, out: HostArray, num_rows: int, epsilon: float
@@ -267,6 +217,8 @@ def _declare(library: Any) -> None:
     pointer, count, number = ctypes.c_void_p, ctypes.c_long, ctypes.c_float
     declarations = {
         "linear": [pointer] * 4 + [count] * 3,
+        "linear_packed": [pointer] * 6 + [count] * 4,
+        "pack": [pointer] * 4 + [count] * 2,
         "rms_norm": [pointer] * 3 + [count] * 2 + [number],
         "swiglu": [pointer] * 3 + [count],
         "rope": [pointer] * 4 + [count] * 4 + [ctypes.c_int],
@@ -275,4 +227,4 @@ def _declare(library: Any) -> None:
     for name, arguments in declarations.items():
         function = getattr(library, f"stoker_{name}")
         function.argtypes = arguments
-        function.restype = ctypes.c_int if name == "attention" else None
+        function.restype = ctypes.c_int if name in {"attention", "pack"} else None

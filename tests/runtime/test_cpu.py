@@ -152,25 +152,44 @@ def greedy(model: Any, caches: list[list[Any]], num_tokens: int) -> list[list[in
     return [list(row) for row in zip(*steps, strict=True)]
 
 
-def test_the_bundled_model_decodes_to_the_same_tokens_alone_and_among_seven_others(
-    bundled_model_dir: Path, profile: DeviceProfile
-) -> None:
-    model, _ = load_model(bundled_model_dir)
+def prefilled(model: Any, prompts: list[list[int]]) -> list[list[Any]]:
+    """A cache for each prompt, filled."""
+    caches = [make_prompt_cache(model) for _ in prompts]
+    for prompt, cache in zip(prompts, caches, strict=True):
+        mx.eval(model.model(mx.array([prompt]), cache=cache))
+    return caches
+
+
+def prompts_of(lengths: tuple[int, ...], vocabulary: int) -> list[list[int]]:
+    generator = np.random.default_rng(11)
+    return [generator.integers(0, vocabulary, length).tolist() for length in lengths]
+
+
+def test_logits_of_a_ragged_batch_equal_each_sequence_s_own(profile: DeviceProfile) -> None:
+    model = make_tiny_model("llama")
     cpu.install(model, profile)
     ragged.install()
-    generator = np.random.default_rng(11)
-    prompts = [
-        generator.integers(20, 49_000, num_tokens).tolist()
-        for num_tokens in (3, 40, 300, 17, 128, 5, 64, 255)
+    prompts = prompts_of((5, 23, 40), 100)
+    tokens = mx.array([[1], [2], [3]])
+
+    together = model(tokens, cache=ragged.ragged_layers(prefilled(model, prompts)))
+    alone = [
+        model(tokens[i : i + 1], cache=cache) for i, cache in enumerate(prefilled(model, prompts))
     ]
 
-    def prefilled() -> list[list[Any]]:
-        caches = [make_prompt_cache(model) for _ in prompts]
-        for prompt, cache in zip(prompts, caches, strict=True):
-            mx.eval(model.model(mx.array([prompt]), cache=cache))
-        return caches
+    bound = 0 if profile.kernels else 1e-5
+    np.testing.assert_allclose(np.array(together), np.array(mx.concatenate(alone)), atol=bound)
 
-    together = greedy(model, prefilled(), 12)
-    alone = [greedy(model, [cache], 12)[0] for cache in prefilled()]
+
+def test_the_bundled_model_decodes_to_the_same_tokens_alone_and_among_seven_others(
+    bundled_model_dir: Path,
+) -> None:
+    model, _ = load_model(bundled_model_dir)
+    cpu.install(model, DeviceProfile(kernels=kernels_or_none()))
+    ragged.install()
+    prompts = prompts_of((3, 40, 150, 17, 64, 5, 33, 100), 49_000)
+
+    together = greedy(model, prefilled(model, prompts), 6)
+    alone = [greedy(model, [cache], 6)[0] for cache in prefilled(model, prompts)]
 
     assert together == alone

@@ -8,7 +8,8 @@ import pytest
 from mlx import nn
 from numpy.typing import NDArray
 
-from engine.runtime.cpu_ops import Attended, Floats, HostOps, NativeOps, NumpyOps, host_array
+from engine.runtime.cpu_numpy import NumpyOps
+from engine.runtime.cpu_ops import Attended, Floats, HostOps, NativeOps, Projection, host_array
 from engine.runtime.cpu_rope import RotaryAngles
 from tests.runtime.tiny_models import kernels_or_none
 
@@ -40,9 +41,7 @@ def test_linear(
     bias = random(num_outputs) if has_bias else None
     out = host_array(np.full((num_rows, num_outputs), np.nan, np.float32))
 
-    ops.linear(
-        host_array(x), host_array(weight), None if bias is None else host_array(bias), out, num_rows
-    )
+    ops.linear(host_array(x), ops.projection(weight, bias), out, num_rows)
 
     expected = x.astype(np.float64) @ weight.T.astype(np.float64) + (0 if bias is None else bias)
     np.testing.assert_allclose(out.array, expected, atol=3e-5)
@@ -53,11 +52,11 @@ def test_a_row_has_the_same_bits_in_a_batch_of_any_size() -> None:
     if kernels is None:
         pytest.skip("no C compiler here")
     ops = NativeOps(kernels)
-    x, weight = random(16, 100), host_array(random(64, 100))
+    x, weight = random(16, 100), ops.projection(random(64, 100), None)
 
     def product(num_rows: int) -> Floats:
         out = host_array(np.empty((num_rows, 64), np.float32))
-        ops.linear(host_array(x[:num_rows]), weight, None, out, num_rows)
+        ops.linear(host_array(x[:num_rows]), weight, out, num_rows)
         return out.array
 
     alone = product(1)
@@ -65,12 +64,65 @@ def test_a_row_has_the_same_bits_in_a_batch_of_any_size() -> None:
         np.testing.assert_array_equal(product(num_rows)[:1], alone)
 
 
+def quantized(num_bits: int, num_outputs: int, num_inputs: int) -> Floats:
+    """Weights with no more content than so many bits, scales of 16 bits, as formats unpack them."""
+    generator = np.random.default_rng(num_bits)
+    shape = (num_outputs, num_inputs // 32, 32)
+    scale = generator.uniform(0.001, 0.1, (*shape[:2], 1)).astype(np.float16).astype(np.float32)
+    if num_bits == 4:
+        level = generator.integers(0, 16, shape).astype(np.float32)
+        level[..., 3], level[..., 20] = 0, 15
+        offset = generator.normal(size=(*shape[:2], 1)).astype(np.float16).astype(np.float32)
+    else:
+        level = generator.integers(-127, 128, shape).astype(np.float32)
+        level[..., 9] = -127
+        offset = np.zeros_like(scale)
+    level[0, 0] = 0  # a group that is all alike
+    return (scale * level + offset).reshape(num_outputs, num_inputs).astype(np.float32)
+
+
+@pytest.mark.parametrize("num_bits", [4, 8])
+@pytest.mark.parametrize("num_outputs", [1, 6, 130])
+def test_weights_of_few_bits_give_the_same_bits_out(num_bits: int, num_outputs: int) -> None:
+    kernels = kernels_or_none()
+    if kernels is None:
+        pytest.skip("no C compiler here")
+    ops = NativeOps(kernels)
+    packed = ops.projection(quantized(num_bits, num_outputs, 96), random(num_outputs))
+    assert packed.packed is not None
+    assert packed.packed.num_bits == num_bits
+    wide = Projection(packed.weight, packed.bias)
+
+    for num_rows in range(1, 9):
+        x = host_array(random(num_rows, 96))
+        outs = [host_array(np.full((num_rows, num_outputs), np.nan, np.float32)) for _ in range(2)]
+        ops.linear(x, packed, outs[0], num_rows)
+        ops.linear(x, wide, outs[1], num_rows)
+        np.testing.assert_array_equal(outs[0].array, outs[1].array)
+
+
+@pytest.mark.parametrize("num_bits", [4, 8])
+def test_weights_are_not_packed_where_one_would_not_come_back(num_bits: int) -> None:
+    kernels = kernels_or_none()
+    if kernels is None:
+        pytest.skip("no C compiler here")
+    ops = NativeOps(kernels)
+    weight = quantized(num_bits, 70, 96)
+    weight[69, 95] = np.nextafter(weight[69, 95], np.float32(9), dtype=np.float32)
+    odd = quantized(num_bits, 70, 96)[:, :50].copy()
+    broken = quantized(num_bits, 70, 96)
+    broken[5, 5] = np.nan
+
+    for each in (weight, odd, broken):
+        assert ops.projection(each, None).packed is None
+
+
 def test_linear_keeps_a_value_that_is_not_a_number(ops: HostOps) -> None:
     x = random(2, 32)
     x[1, 5] = np.nan
     out = host_array(np.zeros((2, 8), np.float32))
 
-    ops.linear(host_array(x), host_array(random(8, 32)), None, out, 2)
+    ops.linear(host_array(x), ops.projection(random(8, 32), None), out, 2)
 
     assert np.isfinite(out.array[0]).all()
     assert np.isnan(out.array[1]).all()
