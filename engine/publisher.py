@@ -127,7 +127,7 @@ def batch_row(scheduler: Scheduler, reading: StepReading, now_s: float) -> Batch
     return BatchRow(
         num_running=len(scheduler.running),
         num_waiting=len(scheduler.waiting),
-        num_decoding=reading.num_decoding,
+        num_decoding=reading.num_decoding if scheduler.running else 0,
         slice_tokens=reading.slice_tokens,
         stall_ms=reading.stall_ms,
         stall_limit_ms=scheduler.limits.decode_stall_ms,

@@ -135,6 +135,8 @@ class Usage:
     Attributes:
         num_prompt_tokens: All prompt tokens, cached or not.
         num_cached_tokens: Prompt tokens whose KV came from the cache.
+        num_stored_tokens: Prompt tokens that were computed and fill whole blocks, which any agent
+            can reuse.
         num_generated_tokens: Tokens generated so far.
         queue_s: Seconds from arrival to the first prefill slice.
         ttft_s: Seconds from arrival to the first token; None before it.
@@ -142,6 +144,7 @@ class Usage:
 
     num_prompt_tokens: int = 0
     num_cached_tokens: int = 0
+    num_stored_tokens: int = 0
     num_generated_tokens: int = 0
     queue_s: float = 0.0
     ttft_s: float | None = None

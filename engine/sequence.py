@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from engine.cache.agents import Agent
-from engine.cache.block import KVBlock, blocks_for
+from engine.cache.block import BLOCK_TOKENS, KVBlock, blocks_for
 from engine.output import Output
 from engine.request import DeltaSink, Request, Usage
 
@@ -71,10 +71,12 @@ class Sequence:
     @property
     def usage(self) -> Usage:
         """Counts and times so far."""
+        num_in_blocks = self.num_prompt_tokens // BLOCK_TOKENS * BLOCK_TOKENS if self.hashes else 0
         started_s = self.started_s if self.started_s is not None else self.arrival_s
         return Usage(
             num_prompt_tokens=self.num_prompt_tokens,
             num_cached_tokens=self.num_cached_tokens,
+            num_stored_tokens=max(0, num_in_blocks - self.num_cached_tokens),
             num_generated_tokens=self.output.num_tokens,
             queue_s=started_s - self.arrival_s,
             ttft_s=self.ttft_s,

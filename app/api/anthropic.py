@@ -38,12 +38,14 @@ _MESSAGE_STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 def usage_body(usage: Usage) -> dict[str, int]:
     """Token counts by Anthropic's convention: the prompt is the sum of the three input counts.
 
-    What was computed is counted as plain input, not as cache creation: here every prompt is
-    cached, at no price, so the split would say nothing.
+    Cache creation is what was computed and fills whole blocks, so that any agent can reuse it; the
+    rest of what was computed is plain input.
     """
     return {
-        "input_tokens": usage.num_prompt_tokens - usage.num_cached_tokens,
-        "cache_creation_input_tokens": 0,
+        "input_tokens": (
+            usage.num_prompt_tokens - usage.num_cached_tokens - usage.num_stored_tokens
+        ),
+        "cache_creation_input_tokens": usage.num_stored_tokens,
         "cache_read_input_tokens": usage.num_cached_tokens,
         "output_tokens": usage.num_generated_tokens,
     }

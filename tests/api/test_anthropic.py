@@ -7,7 +7,7 @@ import anthropic
 import pytest
 
 from tests.api.conftest import Serve, Served
-from tests.api.word_engine import MODEL_ID, NUM_CACHED_TOKENS, Script, prompt_text
+from tests.api.word_engine import MODEL_ID, NUM_CACHED_TOKENS, NUM_STORED_TOKENS, Script, prompt_text
 
 HELLO: list[Any] = [{"role": "user", "content": "What is the capital of France?"}]
 
@@ -34,8 +34,9 @@ def test_usage_splits_the_prompt_into_computed_and_cached(served: Served) -> Non
     message = served.anthropic.messages.create(model=MODEL_ID, max_tokens=100, messages=HELLO)
     num_prompt_tokens = len(served.engine.requests[0].prompt_token_ids)
     assert message.usage.cache_read_input_tokens == NUM_CACHED_TOKENS
-    assert message.usage.cache_creation_input_tokens == 0
-    assert message.usage.input_tokens == num_prompt_tokens - NUM_CACHED_TOKENS
+    assert message.usage.cache_creation_input_tokens == NUM_STORED_TOKENS
+    num_read = NUM_CACHED_TOKENS + NUM_STORED_TOKENS
+    assert message.usage.input_tokens == num_prompt_tokens - num_read
     assert message.usage.output_tokens == 5
 
 

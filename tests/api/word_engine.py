@@ -36,6 +36,7 @@ from engine.snapshot import (
 MODEL_ID = "tiny-words"
 MAX_CONTEXT_TOKENS = 400_000
 NUM_CACHED_TOKENS = 7
+NUM_STORED_TOKENS = 3
 
 SERVING_SNAPSHOT = EngineSnapshot(
     step=1,
@@ -259,6 +260,7 @@ class WordEngine:
                 usage=Usage(
                     num_prompt_tokens=len(request.prompt_token_ids),
                     num_cached_tokens=NUM_CACHED_TOKENS,
+                    num_stored_tokens=NUM_STORED_TOKENS,
                     num_generated_tokens=turn.num_words,
                 ),
                 finish_reason=finish_reason,

@@ -45,6 +45,17 @@ def test_the_first_delta_has_no_text_and_says_what_was_cached() -> None:
     assert turn.deltas[0].usage.num_generated_tokens == 0
 
 
+def test_usage_counts_the_tokens_that_went_into_whole_blocks() -> None:
+    core, _, _ = make_core()
+    first = submit(core, "a", prompt(1, 700))
+    run(core)
+    assert first.deltas[0].usage.num_stored_tokens == 512
+    second = submit(core, "a", [*prompt(1, 700), *prompt(3, 100)])
+    run(core)
+    assert second.num_cached_tokens == 700
+    assert second.deltas[-1].usage.num_stored_tokens == 68
+
+
 def test_the_next_turn_recomputes_only_its_own_new_tokens() -> None:
     core, runner, _ = make_core()
     first = submit(core, "a", prompt(1, 700))
