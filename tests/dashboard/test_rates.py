@@ -1,0 +1,90 @@
+"""How often the screen is drawn: only what changed, and nothing when nothing did."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from app.dashboard.app import StokerApp
+from app.dashboard.screenshots import demo_app, still_app
+from engine.scripted import ScriptedEngine
+from engine.scripted_scenes import busy
+from engine.scripted_still import StillScene
+from engine.snapshot import EngineSnapshot
+from tests.dashboard.screen_text import screen_text
+from widgets.agents import LaneList
+from widgets.batch import BatchPane
+from widgets.block_map import BlockMapPane
+from widgets.header import Header
+from widgets.throughput import ThroughputPane
+
+DRAWN = (Header, BatchPane, BlockMapPane, ThroughputPane)
+
+
+@pytest.fixture
+def draws(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Counts how often each widget draws."""
+    counts: dict[str, int] = {}
+    for widget in DRAWN:
+        _count_renders(monkeypatch, widget, counts)
+    return counts
+
+
+def _count_renders(monkeypatch: pytest.MonkeyPatch, widget: type, counts: dict[str, int]) -> None:
+    original = widget.render  # type: ignore[attr-defined]
+
+    def render(self: object) -> object:
+        counts[widget.__name__] = counts.get(widget.__name__, 0) + 1
+        return original(self)
+
+    monkeypatch.setattr(widget, "render", render)
+
+
+async def test_nothing_is_drawn_while_nothing_changes(draws: dict[str, int]) -> None:
+    app, _ = still_app("busy")
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause(0.5)
+        before = dict(draws)
+        await pilot.pause(1.5)
+        assert draws == before
+
+
+async def test_hidden_panes_do_not_draw(draws: dict[str, int]) -> None:
+    app, engine = demo_app(40)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause(0.5)
+        before = dict(draws)
+        engine._clock = lambda: 45.0
+        await pilot.pause(0.6)
+        assert draws["Header"] > before["Header"]
+        for hidden in ("BatchPane", "BlockMapPane", "ThroughputPane"):
+            assert draws[hidden] == before[hidden]
+
+
+async def test_only_lanes_that_changed_are_drawn_again() -> None:
+    class Moving(StillScene):
+        def advance(self, now_s: float) -> EngineSnapshot:
+            shown = super().advance(now_s)
+            second = dataclasses.replace(shown.agents[2], num_generated_tokens=int(now_s))
+            agents = (*shown.agents[:2], second, *shown.agents[3:])
+            return dataclasses.replace(shown, agents=agents, step=shown.step + int(now_s))
+
+    now = [0.0]
+    engine = ScriptedEngine(Moving(busy()), clock=lambda: now[0])
+    app = StokerApp(engine, address="127.0.0.1:8000", clock=lambda: 0.0)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause(0.8)
+        lanes = app.screen.query_one(LaneList)
+        drawn: list[int] = []
+        original = lanes.render_line
+
+        def render_line(y: int) -> object:
+            drawn.append(y)
+            return original(y)
+
+        lanes.render_line = render_line  # type: ignore[assignment, method-assign]
+        now[0] = 77.0
+        await pilot.pause(0.8)
+        assert "77 tok" in screen_text(app)
+        assert set(drawn) == {2}

@@ -1,0 +1,101 @@
+"""Every pane and screen, as it looks at three sizes; the clock stands still."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+from textual.widgets import Input
+
+from app.dashboard.actions import PANE_KEYS
+from app.dashboard.screenshots import demo_app, still_app
+
+SnapCompare = Callable[..., bool]
+SMALL, MEDIUM, LARGE = (80, 24), (120, 40), (200, 60)
+SIZES = pytest.mark.parametrize("size", [SMALL, MEDIUM, LARGE], ids=["small", "medium", "large"])
+
+
+async def _still_cursor(pilot: Pilot[Any]) -> None:
+    await pilot.pause()
+    for line in pilot.app.screen.query(Input):
+        line.cursor_blink = False
+    await pilot.pause()
+
+
+@SIZES
+@pytest.mark.parametrize("scene", ["busy", "empty", "overloaded"])
+def test_main_screen(snap_compare: SnapCompare, scene: str, size: tuple[int, int]) -> None:
+    app, _ = still_app(scene)
+    assert snap_compare(app, terminal_size=size, run_before=_still_cursor)
+
+
+@pytest.mark.parametrize("size", [SMALL, MEDIUM], ids=["small", "medium"])
+@pytest.mark.parametrize("scene", ["loading", "failed", "hostile", "many_blocks"])
+def test_rare_states(snap_compare: SnapCompare, scene: str, size: tuple[int, int]) -> None:
+    app, _ = still_app(scene)
+    assert snap_compare(app, terminal_size=size, run_before=_still_cursor)
+
+
+@SIZES
+@pytest.mark.parametrize(("key", "pane"), PANE_KEYS)
+def test_one_pane_alone(
+    snap_compare: SnapCompare, key: str, pane: str, size: tuple[int, int]
+) -> None:
+    app, _ = demo_app()
+    assert snap_compare(app, press=[key], terminal_size=size, run_before=_still_cursor)
+
+
+@SIZES
+@pytest.mark.parametrize(
+    "keys",
+    [
+        pytest.param(["question_mark"], id="help"),
+        pytest.param(["down", "down", "down", "down", "e"], id="confirm"),
+        pytest.param(["down", "enter"], id="detail"),
+    ],
+)
+def test_screens_over_the_main_one(
+    snap_compare: SnapCompare, keys: list[str], size: tuple[int, int]
+) -> None:
+    app, _ = still_app("busy")
+    assert snap_compare(app, press=keys, terminal_size=size, run_before=_still_cursor)
+
+
+def test_many_agents_at_work_with_charts(snap_compare: SnapCompare) -> None:
+    app, _ = demo_app()
+    assert snap_compare(app, terminal_size=MEDIUM, run_before=_still_cursor)
+
+
+def test_blocks_coloured_by_agent(snap_compare: SnapCompare) -> None:
+    app, _ = still_app("many_blocks")
+    assert snap_compare(app, press=["b"], terminal_size=MEDIUM, run_before=_still_cursor)
+
+
+def test_ascii_marks_only(snap_compare: SnapCompare) -> None:
+    app, _ = still_app("busy", plain_glyphs=True)
+    assert snap_compare(app, terminal_size=MEDIUM, run_before=_still_cursor)
+
+
+def test_light_theme(snap_compare: SnapCompare) -> None:
+    app, _ = still_app("busy")
+    app.theme = "stoker-light"
+    assert snap_compare(app, terminal_size=MEDIUM, run_before=_still_cursor)
+
+
+def test_without_colour(snap_compare: SnapCompare, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    app, _ = still_app("busy")
+    assert snap_compare(app, terminal_size=MEDIUM, run_before=_still_cursor)
+
+
+def test_filter_line(snap_compare: SnapCompare) -> None:
+    app, _ = still_app("busy")
+
+    async def filtered(pilot: Pilot[Any]) -> None:
+        await _still_cursor(pilot)
+        await pilot.press("slash", "c", "l", "a")
+        await pilot.pause()
+
+    assert snap_compare(app, terminal_size=MEDIUM, run_before=filtered)
