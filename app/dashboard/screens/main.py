@@ -92,6 +92,7 @@ class MainScreen(Screen[None]):
         self._dispatch = EngineDispatch(engine, self)
         self._shown: EngineSnapshot = EMPTY_SNAPSHOT
         self._num_polls = 0
+        self._are_tables_stale = False
         self._sampled_at = settings.clock()
         self._column_s = COLUMN_SPANS_S[0]
         self._is_paused = False
@@ -132,13 +133,14 @@ class MainScreen(Screen[None]):
     def _poll(self) -> None:
         if self._is_paused:
             return
-        snapshot = self._engine.snapshot
-        if snapshot is self._shown or snapshot == self._shown:
-            return
-        self._shown = snapshot
         self._num_polls += 1
-        self._draw()
-        if self._num_polls % POLLS_PER_TABLE == 1:
+        snapshot = self._engine.snapshot
+        if snapshot is not self._shown and snapshot != self._shown:
+            self._shown = snapshot
+            self._are_tables_stale = True
+            self._draw()
+        if self._are_tables_stale and self._num_polls % POLLS_PER_TABLE == 0:
+            self._are_tables_stale = False
             self._board.show_tables()
 
     def _sample(self) -> None:
