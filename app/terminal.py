@@ -15,8 +15,8 @@ _STDOUT, _STDERR = 1, 2
 def captured_output(log_path: Path) -> Iterator[None]:
     """Sends what anybody writes to standard output or error, native libraries too, to a file.
 
-    Textual draws on ``sys.__stderr__``; inside, that is a file of its own on the terminal, so the
-    numbers 1 and 2 can point at the log.
+    Textual draws on ``sys.__stderr__`` and measures the terminal at ``sys.__stdout__``; inside,
+    both are files of their own on the terminal, so the numbers 1 and 2 can point at the log.
 
     Args:
         log_path: Appended to; made readable by its owner only.
@@ -29,14 +29,14 @@ def captured_output(log_path: Path) -> Iterator[None]:
     log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     saved = (os.dup(_STDOUT), os.dup(_STDERR))
     terminal = os.fdopen(os.dup(_STDERR), "w", encoding="utf-8", errors="replace")
-    original = sys.__stderr__
+    originals = (sys.__stdout__, sys.__stderr__)
     try:
         os.dup2(log, _STDOUT)
         os.dup2(log, _STDERR)
-        sys.__stderr__ = terminal  # type: ignore[misc]
+        sys.__stdout__ = sys.__stderr__ = terminal  # type: ignore[misc]
         yield
     finally:
-        sys.__stderr__ = original  # type: ignore[misc]
+        sys.__stdout__, sys.__stderr__ = originals  # type: ignore[misc]
         terminal.close()
         for number, descriptor in zip((_STDOUT, _STDERR), saved, strict=True):
             os.dup2(descriptor, number)

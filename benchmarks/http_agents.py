@@ -16,7 +16,18 @@ from benchmarks.cpu_profile import bundled_model
 from benchmarks.results_file import summarize, write_result
 from benchmarks.servers import mlx_lm_server, stoker_server
 
-WORDS = "river stone lamp garden copper violet engine harbour paper winter".split()
+WORDS = [
+    "river",
+    "stone",
+    "lamp",
+    "garden",
+    "copper",
+    "violet",
+    "engine",
+    "harbour",
+    "paper",
+    "winter",
+]
 PROMPT_WORDS = (10, 20, 40, 60, 90, 130, 180, 250)
 QUESTION = "Write a long story that uses these words: "
 
@@ -39,7 +50,7 @@ def measure(port: int, num_tokens: int, rounds: int) -> dict[str, Any]:
     streams = [stream for streams in runs for stream in streams]
     return {
         "tokens_per_s": summarize([_aggregate(streams) for streams in runs]),
-        "decode_tokens_per_s": summarize([_decode_rate(streams) for streams in runs]),
+        "decode_tokens_per_s": summarize([decode_rate(streams) for streams in runs]),
         "ttft_s": summarize([stream.ttft_s for stream in streams]),
         "gap_s": summarize([gap for stream in streams for gap in _gaps(stream)]),
         "num_tokens": sum(stream.num_tokens for stream in streams),
@@ -53,7 +64,7 @@ def _aggregate(streams: list[Stream]) -> float:
     return sum(stream.num_tokens for stream in streams) / (_end(streams) - began_s)
 
 
-def _decode_rate(streams: list[Stream]) -> float:
+def decode_rate(streams: list[Stream]) -> float:
     """Pieces per second once every agent has its first token, until the first one ends."""
     from_s = max(stream.pieces_s[0] for stream in streams)
     until_s = min(stream.end_s for stream in streams)

@@ -32,7 +32,7 @@ def stoker_server(home: Path, model: str = "bundled") -> Iterator[int]:
     command = [sys.executable, "-m", "app.cli", "serve", "--quiet"]
     command += ["--port", str(port), "--model", model]
     with _process(command, {"STOKER_HOME": str(home)}):
-        _await(f"http://127.0.0.1:{port}/health/ready")
+        await_ready(port)
         yield port
 
 
@@ -65,6 +65,11 @@ def _process(command: list[str], environment: dict[str, str]) -> Iterator[None]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait(10)
+
+
+def await_ready(port: int) -> None:
+    """Waits until a Stoker on that port takes turns."""
+    _await(f"http://127.0.0.1:{port}/health/ready")
 
 
 def _await(url: str) -> None:
