@@ -42,6 +42,13 @@ MAX_DIFFERENCE = 1e-4
 Words = tuple[str, ...]
 Function = Callable[..., mx.array]
 
+_PRODUCTS: tuple[tuple[Any, str], ...] = (
+    (nn.Linear, "__call__"),
+    (nn.QuantizedLinear, "__call__"),
+    (nn.Embedding, "as_linear"),
+    (nn.QuantizedEmbedding, "as_linear"),
+)
+
 _originals: list[tuple[Any, str, Any]] = []
 
 
@@ -63,8 +70,8 @@ def install(model: Any, profile: DeviceProfile) -> tuple[Words, Words]:
     blocks = _host_blocks(model, ops)
     for block_class in {type(block.stock) for block in blocks.values()}:
         _replace(block_class, "__call__", _block_call(blocks, block_class.__call__))
-    _replace(nn.Linear, "__call__", _linear(ops, nn.Linear.__call__))
-    _replace(nn.Embedding, "as_linear", _linear(ops, nn.Embedding.as_linear))
+    for owner, name in _PRODUCTS:
+        _replace(owner, name, _linear(ops, getattr(owner, name)))
     stock_attention = mx.fast.scaled_dot_product_attention
     _replace(mx.fast, "scaled_dot_product_attention", host_attention(ops, stock_attention))
     swiglu = _swiglu(ops, activations.swiglu)
@@ -107,7 +114,10 @@ def _host_blocks(model: Any, ops: HostOps) -> dict[int, HostBlock]:
         width = attention.k_proj.weight.shape[0] // attention.n_kv_heads
         key = (width, *rope_key(attention.rope))
         shared = angles.setdefault(key, RotaryAngles(attention.rope, width))
-        made = HostBlock(block, ops, scratch, shared)
+        try:
+            made = HostBlock(block, ops, scratch, shared)
+        except ValueError:  # quantised in a way that only the stock layer knows
+            continue
         if _agrees(made):
             blocks[id(block)] = made
     return blocks
@@ -144,28 +154,35 @@ def _block_call(blocks: dict[int, HostBlock], stock: Function) -> Function:
 
 
 def _linear(ops: HostOps, stock: Function) -> Function:
-    ready: dict[int, tuple[mx.array, Projection]] = {}
+    ready: dict[int, tuple[mx.array, Projection | None]] = {}
 
-    def projection(layer: Any) -> Projection:
-        weight, made = ready.get(id(layer), (None, None))
-        if made is None or weight is not layer["weight"]:
-            made = projection_of(layer, ops)
-            ready[id(layer)] = (layer["weight"], made)
-        return made
+    def projection(layer: Any) -> Projection | None:
+        weight = layer["weight"]
+        known = ready.get(id(layer))
+        if known is None or known[0] is not weight:
+            known = ready[id(layer)] = (weight, projection_of(layer, ops))
+        return known[1]
 
     def call(self: Any, x: mx.array) -> mx.array:
-        weight = self["weight"]
-        is_float = x.dtype == mx.float32 and weight.dtype == mx.float32
-        has_many_rows = x.size >= MIN_LINEAR_ROWS * x.shape[-1]
-        if not is_float or not (has_many_rows or weight.size >= MIN_LINEAR_WEIGHTS):
+        if x.dtype != mx.float32 or not _pays(self, x):
+            return stock(self, x)
+        by = projection(self)
+        if by is None:
             return stock(self, x)
         rows = host_array(host_view(x).reshape(-1, x.shape[-1]))
         num_rows = rows.array.shape[0]
-        out = host_array(np.empty((num_rows, weight.shape[0]), np.float32))
-        ops.linear(rows, projection(self), out, num_rows)
-        return mx.array(out.array.reshape(*x.shape[:-1], weight.shape[0]))
+        out = host_array(np.empty((num_rows, by.num_outputs), np.float32))
+        ops.linear(rows, by, out, num_rows)
+        return mx.array(out.array.reshape(*x.shape[:-1], by.num_outputs))
 
     return call
+
+
+def _pays(layer: Any, x: mx.array) -> bool:
+    """Whether a product alone on the host beats one among lazy operations."""
+    is_quantized = isinstance(layer, nn.QuantizedLinear | nn.QuantizedEmbedding)
+    has_many_rows = x.size >= MIN_LINEAR_ROWS * x.shape[-1]
+    return is_quantized or has_many_rows or layer["weight"].size >= MIN_LINEAR_WEIGHTS
 
 
 def _swiglu(ops: HostOps, stock: Function) -> Function:

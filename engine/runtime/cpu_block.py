@@ -18,6 +18,7 @@ from mlx_lm.models.cache import KVCache
 from numpy.typing import NDArray
 
 from engine.runtime.cpu_ops import Attended, Floats, HostArray, HostOps, Projection, host_array
+from engine.runtime.cpu_packed import is_packable, pack_levels
 from engine.runtime.cpu_rope import RotaryAngles, is_known_rope
 from engine.runtime.ragged import RaggedLayer
 
@@ -61,14 +62,14 @@ class Norm:
 
 
 def is_common_shape(block: Any) -> bool:
-    """Whether a block has the parts of the common shape, in float32."""
+    """Whether a block has the parts of the common shape, its norms in float32."""
     linears = [_part(block, name) for name in _LINEAR_NAMES]
     norms = [_part(block, name) for name in _NORM_NAMES]
     attention = _part(block, "self_attn")
     norms += [part for name in ("q_norm", "k_norm") if (part := _part(attention, name)) is not None]
     counts = (getattr(attention, name, None) for name in ("n_heads", "n_kv_heads", "scale"))
     return (
-        all(type(part) is nn.Linear and part.weight.dtype == mx.float32 for part in linears)
+        all(type(part) in (nn.Linear, nn.QuantizedLinear) for part in linears)
         and all(type(part) is nn.RMSNorm and part.weight.dtype == mx.float32 for part in norms)
         and all(count is not None for count in counts)
         and is_known_rope(_part(attention, "rope"))
@@ -81,10 +82,16 @@ def _part(module: Any, path: str) -> Any:
     return module
 
 
-def projection_of(module: Any, ops: HostOps) -> Projection:
-    """Views of a linear layer's parameters, or of an embedding's used as one."""
+def projection_of(module: Any, ops: HostOps) -> Projection | None:
+    """A linear layer's parameters, or an embedding's used as one.
+
+    None where they are not float32, or quantised in a way that ``ops`` does not do.
+    """
     bias = host_view(module["bias"]) if "bias" in module else None
-    return ops.projection(host_view(module["weight"]), bias)
+    if isinstance(module, nn.QuantizedLinear | nn.QuantizedEmbedding):
+        return ops.packed_projection(pack_levels(module), bias) if is_packable(module) else None
+    weight = module["weight"]
+    return ops.projection(host_view(weight), bias) if weight.dtype == mx.float32 else None
 
 
 def _norm(module: Any) -> Norm:
@@ -114,13 +121,19 @@ class HostBlock:
             ops: What computes.
             scratch: Memory shared by the blocks of a model.
             angles: The block's rotary angles.
+
+        Raises:
+            ValueError: ``ops`` does not do the block's linear layers.
         """
         attention = block.self_attn
         self.stock = block  # keeps the parameters alive
         self._ops, self._scratch, self._angles = ops, scratch, angles
         self._num_heads, self._num_kv_heads = int(attention.n_heads), int(attention.n_kv_heads)
         self._scale = float(attention.scale)
-        parts = [projection_of(_part(block, name), ops) for name in _LINEAR_NAMES]
+        made = [projection_of(_part(block, name), ops) for name in _LINEAR_NAMES]
+        parts = [part for part in made if part is not None]
+        if len(parts) < len(made):
+            raise ValueError("a linear layer of this block is not one for the host")
         self._query, self._key, self._value, self._output, self._gate, self._up, self._down = parts
         names = ("q_norm", "k_norm")
         self._head_norms = {name: _norm(attention[name]) for name in names if name in attention}

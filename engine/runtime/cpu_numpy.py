@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.runtime.cpu_ops import Attended, Floats, HostArray, Projection, Rotation, host_array
+from engine.runtime.cpu_packed import PackedWeights
 
 NUMPY_TILE_ROWS = 128
 NUMPY_VECTOR_ROWS = 3
@@ -21,11 +22,17 @@ class NumpyOps:
 
     def projection(self, weight: Floats, bias: Floats | None) -> Projection:
         """A linear layer's parameters, as they are."""
-        return Projection(host_array(weight), None if bias is None else host_array(bias))
+        host_bias = None if bias is None else host_array(bias)
+        return Projection(weight.shape[0], weight.shape[1], host_array(weight), host_bias)
+
+    def packed_projection(self, packed: PackedWeights, bias: Floats | None) -> None:
+        """Not done: mlx's own quantised product is as fast as unpacking in numpy."""
 
     def linear(self, x: HostArray, by: Projection, out: HostArray, num_rows: int) -> None:
         """``out = x weight^T + bias``."""
         weight, bias = by.weight, by.bias
+        if weight is None:
+            raise ValueError("numpy needs unpacked weights")
         y = out.array[:num_rows]
         if num_rows <= NUMPY_VECTOR_ROWS:
             for row in range(num_rows):

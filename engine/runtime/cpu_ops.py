@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.runtime.blas import Kernels
-from engine.runtime.cpu_packed import PackedWeights, pack_weights
+from engine.runtime.cpu_packed import GROUP_WEIGHTS, PackedWeights, pack_weights
 
 Floats = NDArray[np.float32]
 
@@ -21,6 +21,8 @@ QUICK_MULTIPLICATIONS = 16_000_000
 
 MAX_PACKED_ROWS = 8
 """With more rows, unpacking costs more than reading the weights unpacked."""
+MAX_ONLY_PACKED_ROWS = 32
+"""With more rows, weights that are only there packed are unpacked once before the product."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,19 +78,18 @@ class Projection:
     """A linear layer's parameters.
 
     Attributes:
-        weight: Shape [outputs, inputs].
+        num_outputs: Width of what comes out.
+        num_inputs: Width of what goes in.
+        weight: Shape [outputs, inputs]; None where there are only the packed ones.
         bias: Shape [outputs], or None.
         packed: The same weights in fewer bits, where they have no more content than that.
     """
 
-    weight: HostArray
+    num_outputs: int
+    num_inputs: int
+    weight: HostArray | None
     bias: HostArray | None
     packed: PackedWeights | None = None
-
-    @property
-    def num_outputs(self) -> int:
-        """Width of what comes out."""
-        return int(self.weight.array.shape[0])
 
 
 class HostOps(Protocol):
@@ -96,6 +97,9 @@ class HostOps(Protocol):
 
     def projection(self, weight: Floats, bias: Floats | None) -> Projection:
         """Gets a linear layer's parameters ready; weight is [outputs, inputs]."""
+
+    def packed_projection(self, packed: PackedWeights, bias: Floats | None) -> Projection | None:
+        """The same for a quantised layer; None where these operations do not do it."""
 
     def linear(self, x: HostArray, by: Projection, out: HostArray, num_rows: int) -> None:
         """``out = x weight^T + bias`` for the first rows."""
@@ -129,28 +133,47 @@ class NativeOps:
         self._long, self._quick = kernels.library, kernels.quick
         for library in (self._long, self._quick):
             _declare(library)
+        self._room = host_array(np.empty(0, np.float32))
 
     def projection(self, weight: Floats, bias: Floats | None) -> Projection:
         """A linear layer's parameters, packed as well where that loses nothing."""
         wide = host_array(weight)
         packed = pack_weights(self._long, wide.array, wide.address)
-        return Projection(wide, None if bias is None else host_array(bias), packed)
+        return Projection(weight.shape[0], weight.shape[1], wide, _bias(bias), packed)
+
+    def packed_projection(self, packed: PackedWeights, bias: Floats | None) -> Projection:
+        """A quantised layer's parameters."""
+        num_outputs = packed.num_outputs
+        num_inputs = packed.scales.size * GROUP_WEIGHTS // num_outputs
+        return Projection(num_outputs, num_inputs, None, _bias(bias), packed)
 
     def linear(self, x: HostArray, by: Projection, out: HostArray, num_rows: int) -> None:
         """``out = x weight^T + bias``."""
-        num_outputs, num_inputs = by.weight.array.shape
-        size = num_outputs * num_inputs
+        size = by.num_outputs * by.num_inputs
         quick = size <= QUICK_WEIGHTS and size * num_rows <= QUICK_MULTIPLICATIONS
         library = self._quick if quick else self._long
         bias = None if by.bias is None else by.bias.address
-        sizes = (num_rows, num_outputs, num_inputs)
-        if by.packed is not None and num_rows <= MAX_PACKED_ROWS:
-            weights = (by.packed.levels_at, by.packed.scales_at, by.packed.offsets_at)
+        sizes = (num_rows, by.num_outputs, by.num_inputs)
+        packed, weight = by.packed, by.weight
+        most = MAX_PACKED_ROWS if weight is not None else MAX_ONLY_PACKED_ROWS
+        if packed is not None and num_rows <= most:
             library.stoker_linear_packed(
-                x.address, *weights, bias, out.address, *sizes, by.packed.num_bits
+                x.address, *packed.addresses, bias, out.address, *sizes, packed.num_bits
             )
-        else:
-            library.stoker_linear(x.address, by.weight.address, bias, out.address, *sizes)
+            return
+        if weight is None:
+            weight = self._unpacked(packed, size)
+        library.stoker_linear(x.address, weight.address, bias, out.address, *sizes)
+
+    def _unpacked(self, packed: PackedWeights | None, size: int) -> HostArray:
+        """Unpacks into memory that the next layer takes over."""
+        if packed is None:
+            raise ValueError("a projection needs weights")
+        if self._room.array.size < size:
+            self._room = host_array(np.empty(size, np.float32))
+        address = self._room.address
+        self._long.stoker_unpack(*packed.addresses, address, size, packed.num_bits)
+        return self._room
 
     def rms_norm(
         self, x: HostArray, weight: HostArray, out: HostArray, num_rows: int, epsilon: float
@@ -200,6 +223,10 @@ class NativeOps:
         return refused == 0
 
 
+def _bias(bias: Floats | None) -> HostArray | None:
+    return None if bias is None else host_array(bias)
+
+
 def _native_part(part: Attended) -> tuple[int, ...]:
     """A ``sequence`` of attention.c: addresses, counts, strides in floats."""
     arrays = (part.queries, part.keys, part.values, part.output)
@@ -219,6 +246,7 @@ def _declare(library: Any) -> None:
         "linear": [pointer] * 4 + [count] * 3,
         "linear_packed": [pointer] * 6 + [count] * 4,
         "pack": [pointer] * 4 + [count] * 2,
+        "unpack": [pointer] * 4 + [count] * 2,
         "rms_norm": [pointer] * 3 + [count] * 2 + [number],
         "swiglu": [pointer] * 3 + [count],
         "rope": [pointer] * 4 + [count] * 4 + [ctypes.c_int],

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 import pytest
 from mlx_lm.models.cache import KVCache, make_prompt_cache
@@ -69,6 +70,30 @@ def test_what_is_on_is_said(architecture: str, profile: DeviceProfile) -> None:
         architecture in COMMON_SHAPE
     )
     assert bool(fallbacks) is (architecture not in COMMON_SHAPE)
+
+
+@pytest.mark.parametrize(("num_bits", "group_size"), [(4, 32), (4, 64), (8, 32), (8, 64)])
+@pytest.mark.parametrize("architecture", ["llama", "qwen3", "deepseek_v2", "qwen3_next"])
+def test_quantized_models_answer_as_stock_ones(
+    architecture: str, num_bits: int, group_size: int, profile: DeviceProfile
+) -> None:
+    model = make_tiny_model(architecture)
+    nn.quantize(
+        model,
+        group_size,
+        num_bits,
+        class_predicate=lambda _, layer: (
+            hasattr(layer, "to_quantized") and layer.weight.shape[-1] % group_size == 0
+        ),
+    )
+    mx.eval(model.parameters())
+    stock = logits_of(model)
+
+    fast_paths, _ = cpu.install(model, profile)
+
+    np.testing.assert_allclose(logits_of(model), stock, atol=1e-4)
+    runs_whole = any("run whole on host memory" in text for text in fast_paths)
+    assert runs_whole is (architecture in COMMON_SHAPE and profile.kernels is not None)
 
 
 def test_uninstall_puts_the_stock_layers_back(profile: DeviceProfile) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import mlx.core as mx
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from mlx import nn
 from numpy.typing import NDArray
 
 from engine.runtime.cpu_numpy import NumpyOps
-from engine.runtime.cpu_ops import Attended, Floats, HostOps, NativeOps, Projection, host_array
+from engine.runtime.cpu_ops import Attended, Floats, HostOps, NativeOps, host_array
 from engine.runtime.cpu_rope import RotaryAngles
 from tests.runtime.tiny_models import kernels_or_none
 
@@ -91,14 +93,18 @@ def test_weights_of_few_bits_give_the_same_bits_out(num_bits: int, num_outputs: 
     packed = ops.projection(quantized(num_bits, num_outputs, 96), random(num_outputs))
     assert packed.packed is not None
     assert packed.packed.num_bits == num_bits
-    wide = Projection(packed.weight, packed.bias)
+    wide = dataclasses.replace(packed, packed=None)
+    only_packed = dataclasses.replace(packed, weight=None)
 
-    for num_rows in range(1, 9):
+    for num_rows in (*range(1, 10), 32, 33, 50):
         x = host_array(random(num_rows, 96))
-        outs = [host_array(np.full((num_rows, num_outputs), np.nan, np.float32)) for _ in range(2)]
-        ops.linear(x, packed, outs[0], num_rows)
-        ops.linear(x, wide, outs[1], num_rows)
-        np.testing.assert_array_equal(outs[0].array, outs[1].array)
+        outs = []
+        for form in (packed, wide, only_packed):
+            out = host_array(np.full((num_rows, num_outputs), np.nan, np.float32))
+            ops.linear(x, form, out, num_rows)
+            outs.append(out.array)
+        np.testing.assert_array_equal(outs[0], outs[1])
+        np.testing.assert_array_equal(outs[0], outs[2])
 
 
 @pytest.mark.parametrize("num_bits", [4, 8])

@@ -166,7 +166,37 @@ INLINE void multiply_range(const product *p, long chunk, const int bits) {
 static void multiply_chunk4(void *context, long chunk) { multiply_range(context, chunk, 4); }
 static void multiply_chunk8(void *context, long chunk) { multiply_range(context, chunk, 8); }
 
-/* y[m, n] = x[m, k] w[n, k]^T + bias[n] for weights that stoker_pack packed; bias may be null. */
+typedef struct {
+    const uint8_t *packed;
+    const float *scales, *offsets;
+    float *w;
+    long count, bits;
+} unpacking;
+
+INLINE void unpack_groups(const unpacking *p, long first, long end, const int bits) {
+    for (long g = first; g < end; g++)
+        for (int v = 0; v < GROUP / LANES; v++)
+            store(p->w + g * GROUP + v * LANES,
+                  unpack(p->packed + g * (GROUP * bits / 8), v, bits) * p->scales[g] +
+                      p->offsets[g]);
+}
+
+static void unpack_chunk(void *context, long chunk) {
+    const unpacking *p = context;
+    const long groups = CHUNK_WEIGHTS / GROUP, first = chunk * groups, last = p->count / GROUP;
+    const long end = first + groups < last ? first + groups : last;
+    if (p->bits == 4) unpack_groups(p, first, end, 4);
+    else unpack_groups(p, first, end, 8);
+}
+
+/* The reverse of stoker_pack. */
+API void stoker_unpack(const uint8_t *packed, const float *scales, const float *offsets, float *w,
+                       long count, long bits) {
+    unpacking p = {packed, scales, offsets, w, count, bits};
+    pool_run(unpack_chunk, &p, (count + CHUNK_WEIGHTS - 1) / CHUNK_WEIGHTS);
+}
+
+/* y[m, n] = x[m, k] w[n, k]^T + bias[n] for packed weights; bias may be null. */
 API void stoker_linear_packed(const float *x, const uint8_t *packed, const float *scales,
                               const float *offsets, const float *bias, float *y, long m, long n,
                               long k, long bits) {
