@@ -2,7 +2,7 @@
 
 Usage: ``python -m benchmarks.dashboard_cost``. Three set-ups take turns: the engine alone, the
 engine behind ``stoker serve`` with eight streaming clients, and behind the full dashboard on a
-120x40 terminal with eight streaming clients, where keys are pressed meanwhile.
+120x40 terminal with eight streaming clients. Then keys are pressed while eight more answers stream.
 """
 
 from __future__ import annotations
@@ -84,10 +84,11 @@ def behind_dashboard(
     latencies: list[float] = []
     try:
         await_ready(port)
+        streams = chat_together(port, prompts(seed), num_tokens, "dashboard")
         over = threading.Event()
         presser = threading.Thread(target=_press_keys, args=(terminal, latencies, over))
         presser.start()
-        streams = chat_together(port, prompts(seed), num_tokens, "dashboard")
+        chat_together(port, prompts(seed), num_tokens, "keys")
         over.set()
         presser.join(30)
     finally:

@@ -81,7 +81,8 @@ class RunningTurn:
         return self._deltas.get(timeout=TIMEOUT_S)
 
     def answer(self) -> Answer:
-        text, token_ids = "", []
+        text = ""
+        token_ids: list[int] = []
         while True:
             delta = self.next_delta()
             text += delta.text
