@@ -16,7 +16,7 @@ from engine.scripted_cast import (
 from engine.scripted_pool import ScriptedPool
 from engine.snapshot import AgentRow, AgentStatus, BatchRow, PoolRow, ThroughputRow
 
-PREFILL_TOK_S = 420.0
+PREFILL_TOK_S = 860.0
 STALL_LIMIT_MS = 200.0
 SLICE_TOKENS = 64
 ACTIVITY_RANK = {AgentStatus.DECODING: 0, AgentStatus.PREFILLING: 1, AgentStatus.QUEUED: 2}

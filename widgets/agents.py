@@ -1,28 +1,20 @@
-"""The agents table: one live lane per agent, with a cursor, a sort order and a filter."""
+"""The agents table: one live lane per agent, with a sort order and a filter."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any
 
 from textual import events
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 from textual.content import Content
-from textual.geometry import Size
-from textual.message import Message
 from textual.reactive import reactive
-from textual.scroll_view import ScrollView
-from textual.strip import Strip
-from textual.visual import Visual
-from textual.widget import Widget
 from textual.widgets import Input
 
 from engine.snapshot import AgentRow
-from styles.tokens import BRAND, MUTED, UNICODE, Glyphs
-from widgets.bars import Part
+from styles.tokens import BRAND, MUTED, Glyphs
 from widgets.format import shorten
-from widgets.lanes import Layout, column_at, headings, lane, layout_for
+from widgets.lane_list import Headings, LaneList
 from widgets.pane import Pane
 
 ACTIVITY = "activity"
@@ -41,211 +33,6 @@ SORT_KEYS: dict[str, Callable[[AgentRow], Any]] = {
 }
 SORT_CYCLE = (ACTIVITY, "agent", "context", "hot", "hit", "ttft")
 SORT_WORDS = {"rate": "tok/s", "miss": "last miss"}
-CURSOR_CELLS = 2
-
-
-class Headings(Widget):
-    """The table's first line; a click on a heading sorts."""
-
-    sorted_by: reactive[str] = reactive(ACTIVITY)
-    glyphs: reactive[Glyphs] = reactive(UNICODE)
-    lane_cells: reactive[int] = reactive(1)
-    """Width of a lane: a scroll bar beside the rows narrows them."""
-
-    class Clicked(Message):
-        """A heading was clicked."""
-
-        def __init__(self, column: str) -> None:
-            self.column = column
-            super().__init__()
-
-    def render(self) -> Content:
-        """Headings where their columns are."""
-        cells = headings(self._layout_now, self.sorted_by, self.glyphs)
-        parts: list[Part] = [(" " * CURSOR_CELLS, "")]
-        for key, part in cells:
-            if key != cells[0][0]:
-                parts.append(("  ", ""))
-            parts.append(part)
-        return Content.assemble(*parts)
-
-    def on_click(self, event: events.Click) -> None:
-        """Sorts by the column under the mouse."""
-        column = column_at(self._layout_now, event.x - CURSOR_CELLS)
-        if column is not None:
-            self.post_message(self.Clicked(column))
-
-    @property
-    def _layout_now(self) -> Layout:
-        return layout_for(max(1, self.lane_cells - CURSOR_CELLS))
-
-
-class LaneList(ScrollView, can_focus=True):
-    """The rows. Only lines on the screen are drawn, and only those that changed."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,k", "move(-1)", "Up", show=False),
-        Binding("down,j", "move(1)", "Down", show=False),
-        Binding("pageup,ctrl+b", "page(-1)", "Page up", show=False),
-        Binding("pagedown,ctrl+f", "page(1)", "Page down", show=False),
-        Binding("home,g", "jump(0)", "First", show=False),
-        Binding("end,G", "jump(-1)", "Last", show=False),
-        Binding("enter", "open", "Detail", show=False),
-    ]
-    COMPONENT_CLASSES: ClassVar[set[str]] = {"lane--cursor", "lane--hover"}
-
-    glyphs: reactive[Glyphs] = reactive(UNICODE)
-
-    class Moved(Message):
-        """The cursor is on another agent, or on none."""
-
-        def __init__(self, agent_id: str | None) -> None:
-            self.agent_id = agent_id
-            super().__init__()
-
-    class Widened(Message):
-        """The lanes have another width."""
-
-        def __init__(self, num_cells: int) -> None:
-            self.num_cells = num_cells
-            super().__init__()
-
-    class Opened(Message):
-        """An agent's detail is asked for."""
-
-        def __init__(self, agent_id: str) -> None:
-            self.agent_id = agent_id
-            super().__init__()
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._rows: tuple[AgentRow, ...] = ()
-        self._lanes: list[tuple[Part, ...]] = []
-        self._cursor = 0
-        self._hover: int | None = None
-
-    @property
-    def selected(self) -> AgentRow | None:
-        """The row under the cursor."""
-        return self._rows[self._cursor] if self._cursor < len(self._rows) else None
-
-    def show_rows(self, rows: tuple[AgentRow, ...]) -> None:
-        """Shows rows; the cursor stays on its agent, wherever that is now."""
-        before = self.selected
-        self._rows = rows
-        ids = [row.agent_id for row in rows]
-        if before is not None and before.agent_id in ids:
-            self._cursor = ids.index(before.agent_id)
-        else:
-            self._cursor = max(0, min(self._cursor, len(rows) - 1))
-        self.virtual_size = Size(self.size.width, len(rows))
-        self._draw_lanes()
-        if self._selected_id() != (before.agent_id if before else None):
-            self.post_message(self.Moved(self._selected_id()))
-
-    def _draw_lanes(self) -> None:
-        layout = layout_for(max(1, self.size.width - CURSOR_CELLS))
-        lanes = [lane(row, layout, self.glyphs) for row in self._visible_rows()]
-        if len(lanes) != len(self._lanes):
-            self.refresh()
-        else:
-            for y, (new, old) in enumerate(zip(lanes, self._lanes, strict=True)):
-                if new != old:
-                    self.refresh_line(y)
-        self._lanes = lanes
-
-    def _visible_rows(self) -> Sequence[AgentRow]:
-        top = round(self.scroll_y)
-        return self._rows[top : top + max(1, self.size.height)]
-
-    def render_line(self, y: int) -> Strip:
-        """One line of the screen."""
-        width = self.size.width
-        index = y + round(self.scroll_y)
-        if index >= len(self._rows):
-            return Strip.blank(width, self.rich_style)
-        is_cursor = index == self._cursor
-        layout = layout_for(max(1, width - CURSOR_CELLS))
-        mark: Part = (self.glyphs.cursor if is_cursor else " ", BRAND)
-        content = Content.assemble(mark, " ", *lane(self._rows[index], layout, self.glyphs))
-        style = self.visual_style
-        if is_cursor:
-            style = style + self.get_visual_style("lane--cursor", partial=True)
-        elif index == self._hover:
-            style = style + self.get_visual_style("lane--hover", partial=True)
-        strip = Visual.to_strips(self, content, width, 1, style, pad=True)[0]
-        return strip.adjust_cell_length(width, style.rich_style)
-
-    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
-        """Other rows are visible now."""
-        super().watch_scroll_y(old_value, new_value)
-        self._lanes = []
-
-    def watch_glyphs(self) -> None:
-        """Every lane looks different."""
-        self._lanes = []
-        self.refresh()
-
-    def on_resize(self) -> None:
-        """Columns are laid out again."""
-        self._lanes = []
-        self.virtual_size = Size(self.size.width, len(self._rows))
-        self.refresh()
-        self.post_message(self.Widened(self.size.width))
-
-    def action_move(self, step: int) -> None:
-        """Moves the cursor by ``step`` rows."""
-        self._go(self._cursor + step)
-
-    def action_page(self, step: int) -> None:
-        """Moves the cursor by a screenful."""
-        self._go(self._cursor + step * max(1, self.size.height - 1))
-
-    def action_jump(self, index: int) -> None:
-        """Moves the cursor to the first (0) or last (-1) row."""
-        self._go(index if index >= 0 else len(self._rows) - 1)
-
-    def action_open(self) -> None:
-        """Asks for the detail of the selected agent."""
-        if self.selected is not None:
-            self.post_message(self.Opened(self.selected.agent_id))
-
-    def on_click(self, event: events.Click) -> None:
-        """Selects the lane under the mouse; a double click opens it."""
-        index = event.y + round(self.scroll_y)
-        if index < len(self._rows):
-            self._go(index)
-            if event.chain == 2:
-                self.action_open()
-
-    def on_mouse_move(self, event: events.MouseMove) -> None:
-        """Marks the lane under the mouse."""
-        self._hover_over(event.y + round(self.scroll_y))
-
-    def on_leave(self) -> None:
-        """No lane is under the mouse any more."""
-        self._hover_over(None)
-
-    def _hover_over(self, index: int | None) -> None:
-        if index != self._hover:
-            self._hover = index
-            self.refresh()
-
-    def _go(self, index: int) -> None:
-        index = max(0, min(index, len(self._rows) - 1))
-        if index == self._cursor or not self._rows:
-            return
-        self._cursor = index
-        top, height = round(self.scroll_y), max(1, self.size.height)
-        if index < top:
-            self.scroll_to(y=index, animate=False)
-        elif index >= top + height:
-            self.scroll_to(y=index - height + 1, animate=False)
-        self.refresh()
-        self.post_message(self.Moved(self._selected_id()))
-
-    def _selected_id(self) -> str | None:
-        return self.selected.agent_id if self.selected else None
 
 
 class AgentsPane(Pane[tuple[AgentRow, ...]]):

@@ -148,8 +148,9 @@ class BlockMapPane(Pane[BlockMapSlice]):
         parts: list[Part] = []
         gap = cell_width // GAPPED_CELL_WIDTH
         for cell in cells:
-            brick = self.glyphs.block[cell.state] * (cell_width - gap) + " " * gap
-            parts.append((brick, self._role(cell)))
+            mark = self.glyphs.block[cell.state]
+            num_marks = 1 if cell.state is BlockState.FREE else cell_width - gap
+            parts.append((f"{mark * num_marks:<{cell_width}}", self._role(cell)))
         return Content.assemble(*merged(parts))
 
     def _role(self, cell: Cell) -> str:

@@ -42,6 +42,7 @@ class HeaderSlice:
         block_counts: Blocks of the pool by state, in the order of the legend.
         num_running: Sequences that prefill or decode.
         num_waiting: Sequences in the queue.
+        num_fallbacks: How many fast paths of the device could not be switched on.
         uptime_s: Whole seconds.
         address: Of the API.
         is_paused: Whether the display is frozen.
@@ -56,6 +57,7 @@ class HeaderSlice:
     block_counts: tuple[tuple[BlockState, int], ...] = ()
     num_running: int = 0
     num_waiting: int = 0
+    num_fallbacks: int = 0
     uptime_s: int = 0
     address: str = ""
     is_paused: bool = False
@@ -74,6 +76,7 @@ def header_slice(snapshot: EngineSnapshot, address: str, *, is_paused: bool) -> 
         block_counts=tuple(state_counts(snapshot.pool.block_states).items()),
         num_running=snapshot.batch.num_running,
         num_waiting=snapshot.batch.num_waiting,
+        num_fallbacks=len(device.fallbacks),
         uptime_s=int(snapshot.uptime_s),
         address=address,
         is_paused=is_paused,
@@ -108,6 +111,8 @@ class Header(Widget):
             parts.append(("no model", MUTED))
         if width >= 100:
             parts.append(("  " + self._device_words(), MUTED))
+        if shown.num_fallbacks:
+            parts.append((f"  {self.glyphs.warning} slow path (6 says why)", WARN))
         return Content.assemble(*parts)
 
     def _device_words(self) -> str:

@@ -9,12 +9,23 @@ from itertools import pairwise
 from engine.snapshot import AgentRow, AgentStatus
 from styles.tokens import AGENT_ROLE, BRAND, BRIGHT, DIM, GOOD, MUTED, PLAIN, WARN, Glyphs
 from widgets.bars import Part, bar
-from widgets.format import context_limit, fit, percent, rate, seconds, short_bytes, short_count
+from widgets.format import (
+    context_limit,
+    duration,
+    fit,
+    percent,
+    rate,
+    seconds,
+    short_bytes,
+    short_count,
+)
 
 LONG_WAIT_S = 1.0
 LOW_HIT_RATIO = 0.5
 NEARLY_FULL_CONTEXT = 0.9
 GAP = "  "
+FIGURE_CELLS = 9
+GROWS_FIRST = ("agent", "miss")
 
 CellParts = list[Part]
 Draw = Callable[[AgentRow, int, Glyphs], CellParts]
@@ -53,7 +64,7 @@ def layout_for(width: int) -> Layout:
     widths = {column.key: column.width for column in columns}
     spare = width - sum(widths.values()) - len(GAP) * (len(columns) - 1)
     for step in (1, 2):  # first up to half of what each may grow, so that none takes all
-        for column in columns:
+        for column in sorted(columns, key=lambda column: column.key not in GROWS_FIRST):
             limit = column.width + (column.max_width - column.width) * step // 2
             grown = min(max(0, limit - widths[column.key]), max(0, spare))
             widths[column.key] += grown
@@ -110,7 +121,7 @@ def state_words(row: AgentRow) -> tuple[str, str]:
         case AgentStatus.QUEUED:
             return row.status.value, seconds(row.wait_s)
         case AgentStatus.IDLE:
-            return row.status.value, seconds(row.idle_s) if row.idle_s >= 1 else ""
+            return row.status.value, duration(row.idle_s)
         case AgentStatus.COLD:
             return "no cache", ""
         case AgentStatus.WARM:
@@ -130,13 +141,13 @@ def _state(row: AgentRow, width: int, glyphs: Glyphs) -> CellParts:
 
 def _context(row: AgentRow, width: int, glyphs: Glyphs) -> CellParts:
     figure = f"{short_count(row.num_context_tokens)}/{context_limit(row.max_context_tokens)}"
-    bar_width = max(1, width - 12)
+    bar_width = max(1, width - FIGURE_CELLS - 1)
     limit = row.max_context_tokens
     ratio = row.num_context_tokens / limit if limit else 0.0
     is_full = ratio >= NEARLY_FULL_CONTEXT and row.status is not AgentStatus.COLD
     role = WARN if is_full else _bar_role(row)
     return [
-        (f"{figure:>11}", BRIGHT if row.num_context_tokens else DIM),
+        (f"{figure:>{FIGURE_CELLS}}", BRIGHT if row.num_context_tokens else DIM),
         (" ", ""),
         *bar(ratio, bar_width, role, glyphs),
     ]
@@ -180,13 +191,13 @@ def _miss(row: AgentRow, width: int, glyphs: Glyphs) -> CellParts:
 
 
 COLUMNS: tuple[Column, ...] = (
-    Column(key="agent", title="  agent", draw=_agent, width=16, max_width=30),
+    Column(key="agent", title="  agent", draw=_agent, width=17, max_width=30),
     Column(key="state", title="state", draw=_state, width=22, max_width=24),
-    Column(key="context", title="    context", draw=_context, width=19, max_width=30),
+    Column(key="context", title="  context", draw=_context, width=17, max_width=30),
     Column(key="hot", title="hot", draw=_hot, width=5, from_width=84, is_right=True),
-    Column(key="shared", title="shared", draw=_shared, width=7, from_width=100, is_right=True),
+    Column(key="shared", title="shared", draw=_shared, width=6, from_width=100, is_right=True),
     Column(key="hit", title="hit", draw=_hit, width=4, from_width=84, is_right=True),
     Column(key="rate", title="tok/s", draw=_rate, width=6, from_width=84, is_right=True),
     Column(key="ttft", title="ttft", draw=_ttft, width=5, is_right=True),
-    Column(key="miss", title="last miss", draw=_miss, width=10, max_width=80, from_width=110),
+    Column(key="miss", title="last miss", draw=_miss, width=14, max_width=80, from_width=110),
 )

@@ -15,7 +15,6 @@ from widgets.pane import Pane
 
 LABEL_CELLS = 9
 TEXT_LINES = 5
-MAX_CHART_LINES = 9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +50,8 @@ class ThroughputPane(Pane[ThroughputSlice]):
         """Charts on top, figures below."""
         now, trend = self._slice.now, self._slice.trend
         room = max(2, height - TEXT_LINES)
-        decode_height = min(MAX_CHART_LINES, -(-room // 2))
-        prefill_height = min(MAX_CHART_LINES, max(1, room - decode_height))
+        decode_height = -(-room // 2)
+        prefill_height = room - decode_height
         return [
             self._rate_line("decode", now.decode_tok_s, trend.decode_tok_s, width),
             *chart(trend.decode_tok_s, width, decode_height, GOOD, self.glyphs),

@@ -78,7 +78,7 @@ ACTIONS: tuple[DashboardAction, ...] = (
         key_label="enter",
         label="detail",
         title="Agent detail",
-        help="Explain the selected agent: its cache, its last turn, why tokens were recomputed.",
+        help="Explain the selected agent, its cache and its last turn; also i.",
         group=AGENT,
         rank=5,
     ),

@@ -20,7 +20,7 @@ from widgets.history import History
 
 ADDRESS = "127.0.0.1:8000"
 SETTLE_S = 0.4
-DEMO_S = 168
+DEMO_S = 258
 USAGE = "usage: python -m app.dashboard.screenshots FOLDER"
 
 

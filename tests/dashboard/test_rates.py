@@ -13,10 +13,10 @@ from engine.scripted_scenes import busy
 from engine.scripted_still import StillScene
 from engine.snapshot import EngineSnapshot
 from tests.dashboard.screen_text import screen_text
-from widgets.agents import LaneList
 from widgets.batch import BatchPane
 from widgets.block_map import BlockMapPane
 from widgets.header import Header
+from widgets.lane_list import LaneList
 from widgets.throughput import ThroughputPane
 
 DRAWN = (Header, BatchPane, BlockMapPane, ThroughputPane)

@@ -25,7 +25,7 @@ from app.dashboard.screens.help import HelpScreen
 from engine.face import EngineFace
 from engine.snapshot import EMPTY_SNAPSHOT, AgentRow, EngineSnapshot, EngineStatus
 from styles.tokens import UNICODE, Glyphs
-from widgets.agents import AgentsPane, LaneList
+from widgets.agents import AgentsPane
 from widgets.banner import Banner
 from widgets.block_map import BlockMapPane
 from widgets.event_log import LatestEvent
@@ -33,6 +33,7 @@ from widgets.format import clean
 from widgets.header import Header, header_slice
 from widgets.history import History
 from widgets.key_bar import KeyBar
+from widgets.lane_list import LaneList
 from widgets.pane import Pane
 from widgets.pool_line import PoolLine
 from widgets.welcome import claude_code_line
