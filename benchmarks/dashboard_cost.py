@@ -17,40 +17,33 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from app.compose import build_engine
+from app.config import load_settings
+from app.paths import find_paths
 from benchmarks.chat_client import Stream, chat_together
 from benchmarks.cpu_profile import bundled_model
 from benchmarks.http_agents import decode_rate, prompts
 from benchmarks.results_file import summarize, write_result
 from benchmarks.servers import await_ready, free_port, stoker_server
 from benchmarks.terminal import Terminal
+from engine.commands import Generate, Shutdown
+from engine.messages import Message, Role
+from engine.request import Delta, Request, SamplingParams
 
 KEYS = (("?", "Keys"), ("?", "agents"))
 KEY_PAUSE_S = 0.15
 
 
-def engine_alone(num_tokens: int, seed: int) -> list[Stream]:
-    """Eight turns straight on an engine of this process, tokens counted by its own sinks."""
-    from engine.commands import Generate, Shutdown
-    from engine.messages import Message, Role
-    from engine.request import Delta, Request, SamplingParams
-    from tests.engine.real_engine import make_engine
-
-    models_dir = bundled_model().parent
-    engine = make_engine(models_dir, models_dir / "cache")
+def engine_alone(num_tokens: int, seed: int, model: str) -> list[Stream]:
+    """Eight turns straight on an engine of this process, timed by its own sinks."""
+    engine = build_engine(load_settings({"model": model}), find_paths())
+    engine.start()
+    while engine.chat_format is None:
+        if engine.join(0.05):
+            raise RuntimeError(engine.snapshot.status_text)
     chat = engine.chat_format
-    assert chat is not None
-    streams, done = [], queue.SimpleQueue[Delta]()
-
-    def sink_of(stream: Stream) -> Callable[[Delta], None]:
-        def sink(delta: Delta) -> None:
-            if delta.text:
-                stream.pieces_s.append(time.monotonic())
-            stream.num_tokens += len(delta.token_ids)
-            if delta.finish_reason is not None:
-                done.put(delta)
-
-        return sink
-
+    streams: list[Stream] = []
+    done: queue.SimpleQueue[Delta] = queue.SimpleQueue()
     for number, prompt in enumerate(prompts(seed)):
         stream = Stream(sent_s=time.monotonic())
         streams.append(stream)
@@ -60,12 +53,23 @@ def engine_alone(num_tokens: int, seed: int) -> list[Stream]:
             prompt_token_ids=chat.render_chat([Message(role=Role.USER, text=prompt)]),
             sampling=SamplingParams(max_tokens=num_tokens),
         )
-        engine.send(Generate(request=request, sink=sink_of(stream)))
+        engine.send(Generate(request=request, sink=_timing_sink(stream, done)))
     for _ in streams:
         done.get(timeout=600)
     engine.send(Shutdown(drain_s=0.0))
     engine.join(30)
     return streams
+
+
+def _timing_sink(stream: Stream, done: queue.SimpleQueue[Delta]) -> Callable[[Delta], None]:
+    def sink(delta: Delta) -> None:
+        if delta.text:
+            stream.pieces_s.append(time.monotonic())
+        stream.num_tokens += len(delta.token_ids)
+        if delta.finish_reason is not None:
+            done.put(delta)
+
+    return sink
 
 
 def behind_server(num_tokens: int, seed: int, home: Path, model: str) -> list[Stream]:
@@ -116,7 +120,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="stoker-bench-") as folder:
         home = Path(folder)
         for seed in range(options.rounds):
-            rates["engine"].append(decode_rate(engine_alone(options.tokens, seed)))
+            rates["engine"].append(decode_rate(engine_alone(options.tokens, seed, model)))
             rates["serve"].append(decode_rate(behind_server(options.tokens, seed, home, model)))
             streams, key_times = behind_dashboard(options.tokens, seed, home, model)
             rates["dashboard"].append(decode_rate(streams))

@@ -47,9 +47,9 @@ class Terminal:
         self._reader.start()
 
     @property
-    def num_bytes(self) -> int:
-        """Bytes drawn so far."""
-        return len(self._output)
+    def output(self) -> bytes:
+        """Everything drawn so far."""
+        return bytes(self._output)
 
     def _read(self) -> None:
         while True:
