@@ -199,7 +199,8 @@ def part_of(num_queries: int, num_keys: int, heads: tuple[int, int], width: int)
 
 
 @pytest.mark.parametrize(
-    ("num_queries", "num_keys"), [(1, 1), (1, 200), (5, 5), (3, 64), (64, 300), (130, 257)]
+    ("num_queries", "num_keys"),
+    [(1, 1), (1, 200), (5, 5), (3, 64), (64, 300), (130, 257), (1, 2500), (3, 1025), (2, 2048)],
 )
 @pytest.mark.parametrize("heads", [(9, 3), (4, 4), (8, 1), (40, 1)])
 @pytest.mark.parametrize("causal", [True, False])
@@ -213,9 +214,12 @@ def test_attention(
     np.testing.assert_allclose(part.output, attend_in_float64(part, 0.125, causal), atol=2e-5)
 
 
+NUM_KEYS = (3, 1300, 64, 3000, 1, 2048)
+
+
 def test_attention_of_several_sequences_is_each_one_s_own(ops: HostOps) -> None:
-    together = [part_of(1, num_keys, (9, 3), 64) for num_keys in (3, 700, 64, 1)]
-    alone = [part_of(1, num_keys, (9, 3), 64) for num_keys in (3, 700, 64, 1)]
+    together = [part_of(1, num_keys, (9, 3), 64) for num_keys in NUM_KEYS]
+    alone = [part_of(1, num_keys, (9, 3), 64) for num_keys in NUM_KEYS]
 
     ops.attend(together, 0.125, False)
     for part in alone:

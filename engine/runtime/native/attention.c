@@ -2,8 +2,11 @@
  *
  * The scores of a tile lie key by key with the query rows in lanes, so the running maximum and sum
  * need no work across lanes (Milakov and Gimelshein, "Online normalizer calculation for softmax",
- * arXiv:1805.02867). Heads that share keys and values are rows of the same tile. */
+ * arXiv:1805.02867). Heads that share keys and values are rows of the same tile. A sequence with one
+ * tile of queries has its keys split into parts of a fixed length, so that one long sequence keeps
+ * every thread busy and still is summed in the same order whatever else runs. */
 #include <stdint.h>
+#include <stdlib.h>
 
 #include "stoker.h"
 
@@ -13,6 +16,7 @@ enum {
     TILE_ROWS = ROW_VECS * LANES,
     MAX_WIDTH = 256,
     COLUMN_VECS = 4,
+    PART_KEYS = 1024,
 };
 
 static const float NOT_VISIBLE = -1e30f;
@@ -31,6 +35,7 @@ typedef struct {
     long num_sequences, num_kv_heads, group, width, value_width;
     float scale;
     int causal;
+    float *partial; /* sums, highest score and total of each row of each part, part by part */
 } attention;
 
 typedef struct {
@@ -45,6 +50,17 @@ typedef struct {
 static long num_tiles(const attention *a, const sequence *s) {
     return (s->num_queries * a->group + TILE_ROWS - 1) / TILE_ROWS;
 }
+
+static long num_parts(const attention *a, const sequence *s) {
+    return num_tiles(a, s) > 1 ? 1 : (s->num_keys + PART_KEYS - 1) / PART_KEYS;
+}
+
+static long num_chunks(const attention *a, const sequence *s) {
+    return num_tiles(a, s) * num_parts(a, s) * a->num_kv_heads;
+}
+
+/* Floats that one chunk leaves in `partial`. */
+static long partial_size(const attention *a) { return TILE_ROWS * (a->value_width + 2); }
 
 static void begin(const attention *a, const sequence *s, tile *t) {
     for (long row = 0; row < TILE_ROWS; row++) {
@@ -170,11 +186,9 @@ static void finish(const attention *a, const sequence *s, tile *t) {
     }
 }
 
-static void attend_tile(const attention *a, const sequence *s, tile *t) {
-    begin(a, s, t);
-    const long num_keys = t->visible[t->num_rows - 1];
-    for (long first = 0; first < num_keys; first += TILE_KEYS) {
-        const long count = num_keys - first < TILE_KEYS ? num_keys - first : TILE_KEYS;
+static void attend_keys(const attention *a, const sequence *s, tile *t, long first, long end) {
+    for (; first < end; first += TILE_KEYS) {
+        const long count = end - first < TILE_KEYS ? end - first : TILE_KEYS;
         const int few = t->num_rows <= LANES;
         if (few) score_tile(a, s, t, first, count, 1, 8);
         else score_tile(a, s, t, first, count, ROW_VECS, 4);
@@ -183,26 +197,71 @@ static void attend_tile(const attention *a, const sequence *s, tile *t) {
         else weigh(t, count, ROW_VECS);
         mix(a, s, t, first, count);
     }
-    finish(a, s, t);
+}
+
+static void keep_part(const attention *a, const tile *t, float *partial) {
+    float *highest = partial + TILE_ROWS * a->value_width, *total = highest + TILE_ROWS;
+    for (long row = 0; row < t->num_rows; row++) {
+        memcpy(partial + row * a->value_width, t->sums[row], (size_t)a->value_width * sizeof(float));
+        highest[row] = t->highest[row];
+        total[row] = t->total[row];
+    }
+}
+
+/* Brings the parts of a tile together, in order. */
+static void join_parts(const attention *a, tile *t, const float *partial, long parts) {
+    for (long row = 0; row < t->num_rows; row++) {
+        const float *highest = partial + TILE_ROWS * a->value_width + row;
+        const float *total = highest + TILE_ROWS;
+        float top = NOT_VISIBLE;
+        for (long part = 0; part < parts; part++)
+            if (highest[part * partial_size(a)] > top) top = highest[part * partial_size(a)];
+        for (long part = 0; part < parts; part++) {
+            const long at = part * partial_size(a);
+            const float share = exp_lanes(splat(highest[at] - top))[0];
+            const float *sums = partial + at + row * a->value_width;
+            for (long column = 0; column < a->value_width; column++)
+                t->sums[row][column] += sums[column] * share;
+            t->total[row] += total[at] * share;
+        }
+    }
 }
 
 static void attend_chunk(void *context, long chunk) {
     const attention *a = context;
+    float *partial = a->partial;
+    const sequence *s = a->sequences;
+    for (; chunk >= num_chunks(a, s); s++) {
+        chunk -= num_chunks(a, s);
+        if (num_parts(a, s) > 1) partial += num_chunks(a, s) * partial_size(a);
+    }
+    const long parts = num_parts(a, s), tiles = num_tiles(a, s);
+    tile t;
+    t.kv_head = chunk / parts % a->num_kv_heads;
+    /* Later queries see more keys: the longest tiles go first. */
+    t.first_row = (tiles - 1 - chunk / parts / a->num_kv_heads) * TILE_ROWS;
+    const long rest = s->num_queries * a->group - t.first_row;
+    t.num_rows = rest < TILE_ROWS ? rest : TILE_ROWS;
+    begin(a, s, &t);
+    const long num_keys = t.visible[t.num_rows - 1], first = chunk % parts * PART_KEYS;
+    const long end = parts > 1 && first + PART_KEYS < num_keys ? first + PART_KEYS : num_keys;
+    attend_keys(a, s, &t, first, end);
+    if (parts > 1) keep_part(a, &t, partial + chunk * partial_size(a));
+    else finish(a, s, &t);
+}
+
+static void join_all(const attention *a) {
+    const float *partial = a->partial;
     for (long i = 0; i < a->num_sequences; i++) {
         const sequence *s = a->sequences + i;
-        const long tiles = num_tiles(a, s), chunks = tiles * a->num_kv_heads;
-        if (chunk >= chunks) {
-            chunk -= chunks;
-            continue;
+        const long parts = num_parts(a, s);
+        if (parts == 1) continue;
+        for (long head = 0; head < a->num_kv_heads; head++) {
+            tile t = {.kv_head = head, .num_rows = s->num_queries * a->group};
+            join_parts(a, &t, partial, parts);
+            finish(a, s, &t);
+            partial += parts * partial_size(a);
         }
-        tile t;
-        t.kv_head = chunk % a->num_kv_heads;
-        /* Later queries see more keys: the longest tiles go first. */
-        t.first_row = (tiles - 1 - chunk / a->num_kv_heads) * TILE_ROWS;
-        const long rest = s->num_queries * a->group - t.first_row;
-        t.num_rows = rest < TILE_ROWS ? rest : TILE_ROWS;
-        attend_tile(a, s, &t);
-        return;
     }
 }
 
@@ -213,10 +272,19 @@ API int stoker_attention(const sequence *sequences, long num_sequences, long num
                          int causal) {
     if (width > MAX_WIDTH || value_width > MAX_WIDTH || value_width % LANES) return 1;
     attention a = {sequences, num_sequences, num_kv_heads, num_heads / num_kv_heads,
-                   width,     value_width,   scale,        causal};
-    long chunks = 0;
-    for (long i = 0; i < num_sequences; i++)
-        chunks += num_tiles(&a, sequences + i) * num_kv_heads;
+                   width,     value_width,   scale,        causal,
+                   NULL};
+    long chunks = 0, chunks_of_parts = 0;
+    for (long i = 0; i < num_sequences; i++) {
+        chunks += num_chunks(&a, sequences + i);
+        if (num_parts(&a, sequences + i) > 1) chunks_of_parts += num_chunks(&a, sequences + i);
+    }
+    if (chunks_of_parts) {
+        a.partial = malloc((size_t)(chunks_of_parts * partial_size(&a)) * sizeof(float));
+        if (!a.partial) return 1;
+    }
     pool_run(attend_chunk, &a, chunks);
+    if (chunks_of_parts) join_all(&a);
+    free(a.partial);
     return 0;
 }
