@@ -68,7 +68,8 @@ def _message(fields: Fields) -> Iterator[Message]:
         return iter((Message(role=Role(role), text=content),))
     if not isinstance(content, list):
         raise fields.error("content", "must be a string or a list of blocks")
-    if not content:
+    if not content and role != Role.SYSTEM:
+        # Claude Code sends system messages without content to carry settings of one turn.
         raise fields.error("content", "must not be empty")
     return _ROLES[role](list(fields.children("content")))
 
@@ -110,8 +111,9 @@ def _assistant(blocks: list[Fields]) -> Iterator[Message]:
 
 
 def _system(blocks: list[Fields]) -> Iterator[Message]:
-    texts = [text for block in blocks for text in _block_text(block)]
-    yield Message(role=Role.SYSTEM, text=_BLOCK_SEPARATOR.join(texts))
+    text = _BLOCK_SEPARATOR.join(text for block in blocks for text in _block_text(block))
+    if text:
+        yield Message(role=Role.SYSTEM, text=text)
 
 
 _ROLES: dict[str, Callable[[list[Fields]], Iterator[Message]]] = {

@@ -7,7 +7,13 @@ import anthropic
 import pytest
 
 from tests.api.conftest import Serve, Served
-from tests.api.word_engine import MODEL_ID, NUM_CACHED_TOKENS, NUM_STORED_TOKENS, Script, prompt_text
+from tests.api.word_engine import (
+    MODEL_ID,
+    NUM_CACHED_TOKENS,
+    NUM_STORED_TOKENS,
+    Script,
+    prompt_text,
+)
 
 HELLO: list[Any] = [{"role": "user", "content": "What is the capital of France?"}]
 
@@ -222,3 +228,16 @@ def test_an_over_long_prompt_has_the_wording_that_clients_parse(served: Served) 
     assert served.engine.requests == []
     count = served.http.post("/v1/messages/count_tokens", json=body)
     assert count.json() == {"input_tokens": 400_017}
+
+
+def test_a_system_message_without_content_says_nothing(served: Served) -> None:
+    """Claude Code 2.1.329 carries settings of a turn in one."""
+    settings = {"role": "system", "content": [], "output_config": {"effort": "medium"}}
+    replies = [
+        served.http.post("/v1/messages", json={"max_tokens": 10, "messages": messages})
+        for messages in ([*HELLO, settings], HELLO)
+    ]
+    assert [reply.status_code for reply in replies] == [200, 200]
+    assert prompt_text(served.engine.requests[0]) == prompt_text(served.engine.requests[1])
+    alone = served.http.post("/v1/messages", json={"max_tokens": 10, "messages": [settings]})
+    assert alone.status_code == 400
