@@ -111,6 +111,7 @@ class Engine:
             self._refuse_pending()
 
     def _load(self) -> None:
+        began_s = time.monotonic()
         from engine.runtime import device
 
         self._set_status(EngineStatus.LOADING, "preparing the device")
@@ -120,8 +121,9 @@ class Engine:
 
         self._loaded = load_engine(self._settings, plan, self._telemetry, self._report_progress)
         model = self._loaded.model_row
+        seconds = time.monotonic() - began_s
         self._telemetry.note(
-            "load", f"{model.model_id} in {model.load_s:.1f} s, batching {model.batching}"
+            "load", f"{model.model_id} in {seconds:.1f} s, batching {model.batching}"
         )
         self._set_status(EngineStatus.SERVING, "serving")
 

@@ -55,7 +55,8 @@ def _layout(cache: Any) -> str:
 def cut(caches: LayerCaches, start: int, stop: int) -> Payload:
     """Copies a range of tokens out of a sequence's cache.
 
-    The copies are evaluated and hold no reference to the sequence's buffers.
+    The copies are evaluated and keep no bigger buffer alive. A cut of a whole buffer may share it:
+    rows that were written are never written again.
 
     Args:
         caches: Layer caches, all ``KVCache``.
