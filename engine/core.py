@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from engine.cache.agents import Agent, AgentStore, LastTurn
+from engine.cache.agents import Agent, AgentStore
 from engine.cache.block import BLOCK_TOKENS, root_hash
 from engine.cache.pool import BlockPool
 from engine.cache.spec import CacheSpec
 from engine.commands import Generate
 from engine.errors import (
     ContextExceededError,
-    EngineFailedError,
     PoolExhaustedError,
     StokerError,
 )
 from engine.models.chat import ModelChat
 from engine.models.stops import StopMatcher
 from engine.output import Output
-from engine.publisher import StepReading
-from engine.request import Delta, FinishReason, Request
+from engine.request import Request
 from engine.residency import Residency
-from engine.runtime.runner import DecodeRow, ModelRunner
+from engine.runtime.runner import ModelRunner
 from engine.runtime.sampling import Sampler
 from engine.scheduler import Scheduler, SchedulerLimits
-from engine.sequence import Sequence, SequenceStatus
+from engine.sequence import Sequence
+from engine.stepper import Stepper
 from engine.telemetry import Telemetry
 
 
@@ -65,14 +64,12 @@ class EngineCore:
             parts: What it is made of.
             clock: Monotonic seconds.
         """
-        self._runner = parts.runner
         self._chat = parts.chat
         self._telemetry = parts.telemetry
         self._clock = clock
         self.pool = BlockPool(parts.num_blocks, parts.spec.block_bytes)
         self.agents = AgentStore(self.pool)
         self.scheduler = Scheduler(parts.limits)
-        self.reading = StepReading()
         self._residency = Residency(
             self.pool,
             self.agents,
@@ -80,6 +77,14 @@ class EngineCore:
             root_hash(parts.fingerprint, parts.spec.kv_format),
             reuses=parts.reuses,
             note=parts.telemetry.note,
+        )
+        self.stepper = Stepper(
+            parts.runner,
+            self.scheduler,
+            self._residency,
+            self.agents,
+            parts.telemetry,
+            clock,
         )
 
     @property
@@ -140,7 +145,7 @@ class EngineCore:
         """Ends one turn; unknown ids are ignored."""
         for sequence in self.scheduler:
             if sequence.request.request_id == request_id:
-                self._abort(sequence, reason)
+                self.stepper.abort(sequence, reason)
                 return
 
     def abort_agent(self, agent_id: str) -> int:
@@ -155,29 +160,16 @@ class EngineCore:
         agent = self.agents.get(agent_id)
         ended = [sequence for sequence in self.scheduler if sequence.agent is agent]
         for sequence in ended:
-            self._abort(sequence, "aborted by hand")
+            self.stepper.abort(sequence, "aborted by hand")
         return len(ended)
 
     def abort_all(self, error: StokerError | None = None) -> None:
         """Ends every turn, with an error if one is given."""
         for sequence in list(self.scheduler):
             if error is None:
-                self._abort(sequence, "shutting down")
+                self.stepper.abort(sequence, "shutting down")
             else:
-                self._fail(sequence, error)
-
-    def _abort(self, sequence: Sequence, reason: str) -> None:
-        self._telemetry.note(
-            "abort",
-            f"{sequence.agent.agent_id}: {reason} after {sequence.num_generated_tokens} tokens",
-        )
-        self._finish(sequence, FinishReason.ABORTED)
-
-    def _fail(self, sequence: Sequence, error: StokerError) -> None:
-        self._telemetry.note("error", f"{sequence.agent.agent_id}: {error}", "error")
-        # What a failed step left behind is not to be trusted.
-        sequence.num_computed_tokens = 0
-        self._finish(sequence, FinishReason.ERROR, error)
+                self.stepper.fail(sequence, error)
 
     # Agents
 
@@ -222,170 +214,9 @@ class EngineCore:
     # Steps
 
     def step(self) -> None:
-        """Admits, decodes one token of every sequence, prefills one slice, sends deltas."""
-        self._admit()
-        decoding = self._grow(self.scheduler.decoding)
-        self.reading.num_decoding = len(decoding)
-        if decoding:
-            self._decode(decoding)
-        self._prefill()
-
-    def _admit(self) -> None:
-        scheduler = self.scheduler
-        running = scheduler.running
-        admitted = scheduler.admit(lambda s: self._residency.admit(s, running))
-        for sequence in admitted:
-            if sequence.started_s is None:
-                self._start(sequence)
-            if sequence.num_remaining_tokens <= 1:
-                sequence.status = SequenceStatus.DECODING
-        if not running and scheduler.waiting:
-            # Nothing runs that could end and make room.
-            error = PoolExhaustedError(
-                "pinned agents leave no room for this request; unpin one or wait",
-                scheduler.retry_after_s(),
-            )
-            self._fail(scheduler.waiting[0], error)
-
-    def _start(self, sequence: Sequence) -> None:
-        sequence.started_s = self._clock()
-        if sequence.last_miss:
-            self._telemetry.note("miss", f"{sequence.agent.agent_id}: {sequence.last_miss}")
-        self._send(sequence)
-
-    def _grow(self, decoding: Iterable[Sequence]) -> list[Sequence]:
-        """Pays for the next token of each; those that find no room wait or make others wait."""
-        for sequence in sorted(decoding, key=lambda s: s.arrival_s):
-            while sequence.status is SequenceStatus.DECODING:
-                if self._residency.grow(sequence, self.scheduler.running):
-                    break
-                self._preempt_for(sequence)
-        return self.scheduler.decoding
-
-    def _preempt_for(self, sequence: Sequence) -> None:
-        youngest = self.scheduler.youngest_running()
-        if youngest is None or len(self.scheduler.running) == 1:
-            error = PoolExhaustedError(
-                "the KV cache budget is used up", self.scheduler.retry_after_s()
-            )
-            self._fail(sequence, error)
-            return
-        self._telemetry.note(
-            "preempt", f"{youngest.agent.agent_id} waits for {sequence.agent.agent_id}", "warning"
-        )
-        self._residency.preempt(youngest)
-        self.scheduler.requeue(youngest)
-
-    def _decode(self, decoding: list[Sequence]) -> None:
-        began_s = self._clock()
-        rows = [DecodeRow(s.caches, s.token_ids, s.sampler) for s in decoding]
-        chosen = self._runner.decode(rows)
-        now_s = self._clock()
-        self.reading.decode_s = now_s - began_s
-        self._telemetry.decoded(now_s, len(decoding), now_s - began_s)
-        for sequence, token_id in zip(decoding, chosen, strict=True):
-            self._append(sequence, token_id, now_s)
-
-    def _append(self, sequence: Sequence, token_id: int | None, now_s: float) -> None:
-        if token_id is None:
-            self._fail(
-                sequence, EngineFailedError("the model produced numbers that are not finite")
-            )
-            return
-        sequence.num_computed_tokens += 1
-        self._residency.share_computed_block(sequence)
-        sequence.token_ids.append(token_id)
-        sequence.sampler.observe(token_id)
-        sequence.output.add(token_id)
-        if sequence.first_token_s is None:
-            sequence.first_token_s = now_s
-            self._telemetry.first_token(now_s - sequence.arrival_s)
-            self._telemetry.prompted(sequence.num_prompt_tokens, sequence.num_cached_tokens)
-        if sequence.output.finish_reason is None:
-            self._send(sequence)
-        else:
-            self._finish(sequence, sequence.output.finish_reason)
-
-    def _prefill(self) -> None:
-        sequence = self.scheduler.next_prefill(self._clock())
-        self.reading.prefilling = sequence.agent.agent_id if sequence else ""
-        if sequence is None:
-            self.reading.slice_tokens = 0
-            self.reading.stall_ms = 0.0
-            return
-        num_known = self._residency.skip_known_blocks(sequence)
-        if sequence.num_generated_tokens == 0:
-            sequence.num_cached_tokens += num_known
-        # The last token's logits are needed, so it goes with the next decode step.
-        num_due = sequence.num_remaining_tokens - 1
-        if num_due > 0:
-            self._prefill_slice(sequence, num_due)
-        if sequence.num_remaining_tokens <= 1:
-            sequence.status = SequenceStatus.DECODING
-
-    def _prefill_slice(self, sequence: Sequence, num_due: int) -> None:
-        num_decoding = len(self.scheduler.decoding)
-        start = sequence.num_computed_tokens
-        # Slices end at block boundaries, so that each block can be shared once it is complete.
-        to_boundary = BLOCK_TOKENS - start % BLOCK_TOKENS
-        num_tokens = min(num_due, to_boundary, self.scheduler.slice_tokens(num_decoding))
-        began_s = self._clock()
-        self._runner.prefill(sequence.caches, sequence.token_ids[start : start + num_tokens])
-        now_s = self._clock()
-        sequence.num_computed_tokens += num_tokens
-        self._residency.share_computed_block(sequence)
-        self.scheduler.observe_prefill(num_tokens, now_s - began_s)
-        self._telemetry.prefilled(now_s, num_tokens, now_s - began_s)
-        self.reading.slice_tokens = num_tokens
-        self.reading.stall_ms = (now_s - began_s) * 1000 if num_decoding else 0.0
-
-    def _finish(
-        self, sequence: Sequence, reason: FinishReason, error: StokerError | None = None
-    ) -> None:
-        self.scheduler.remove(sequence)
-        if sequence.caches is not None:
-            self._residency.keep(sequence)
-        agent = sequence.agent
-        now_s = self._clock()
-        agent.num_active -= 1
-        agent.num_turns += 1
-        agent.prompt_token_ids = sequence.request.prompt_token_ids
-        self.agents.touch(agent, now_s)
-        self._telemetry.turn_finished()
-        self.scheduler.observe_turn(now_s - sequence.arrival_s)
-        agent.last_turn = _last_turn(sequence)
-        self._send(sequence, reason, error)
-
-    def _send(
-        self,
-        sequence: Sequence,
-        reason: FinishReason | None = None,
-        error: StokerError | None = None,
-    ) -> None:
-        text, token_ids = sequence.output.take()
-        sequence.sink(
-            Delta(
-                request_id=sequence.request.request_id,
-                agent_id=sequence.agent.agent_id,
-                text=text,
-                token_ids=token_ids,
-                usage=sequence.usage,
-                finish_reason=reason,
-                stop_string=sequence.output.stop_string,
-                error=error,
-            )
-        )
+        """Decodes one token of every running sequence and prefills one slice of one prompt."""
+        self.stepper.step()
 
     def active_sequence(self, agent: Agent) -> Sequence | None:
         """The turn an agent has in progress, a running one first."""
         return next((s for s in self.scheduler if s.agent is agent), None)
-
-
-def _last_turn(sequence: Sequence) -> LastTurn:
-    return LastTurn(
-        num_prompt_tokens=sequence.num_prompt_tokens,
-        num_cached_tokens=sequence.num_cached_tokens,
-        num_generated_tokens=sequence.num_generated_tokens,
-        ttft_s=sequence.ttft_s,
-        miss=sequence.last_miss,
-    )

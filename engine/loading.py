@@ -54,7 +54,7 @@ class LoadedEngine:
                 block_bytes=core.pool.block_bytes,
                 scheduler=core.scheduler,
                 max_context_tokens=core.max_context_tokens,
-                decode_s=core.reading.decode_s,
+                decode_s=core.stepper.reading.decode_s,
                 now_s=now_s,
             )
             for agent in order
@@ -73,7 +73,7 @@ class LoadedEngine:
                 memory_limit_bytes=self.device_row.memory_limit_bytes,
             ),
             "pool": pool_row(core.pool, core.agents, blocks),
-            "batch": batch_row(core.scheduler, core.reading, now_s),
+            "batch": batch_row(core.scheduler, core.stepper.reading, now_s),
             "agents": rows,
         }
 

@@ -147,7 +147,8 @@ def test_every_prompt_is_finished_and_none_starves(work: list[tuple[int, int]]) 
     scheduler.observe_prefill(1000, 1000 * s_per_token)
     pending = [make(f"a{i}", size, float(at)) for i, (size, at) in enumerate(work)]
     pending.sort(key=lambda s: s.arrival_s)
-    now_s, finished = 0.0, {}
+    now_s = 0.0
+    finished: dict[str, float] = {}
     total_s = sum(size for size, _ in work) * s_per_token
     while len(finished) < len(work):
         while pending and pending[0].arrival_s <= now_s:

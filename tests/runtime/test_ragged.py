@@ -32,7 +32,8 @@ def prompt(length: int) -> list[int]:
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_a_batch_of_mixed_lengths_equals_each_alone(name: str) -> None:
     model = tiny_model(name)
-    alone, together = [], []
+    alone: list[Any] = []
+    together: list[Any] = []
     for length in LENGTHS:
         for caches in (alone, together):
             cache = make_prompt_cache(model)
@@ -95,14 +96,13 @@ def test_the_self_test_notices_a_model_that_mixes_up_its_rows(
 def test_the_self_test_notices_a_cache_restored_at_the_wrong_place(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from engine.runtime import selftest
+    from engine.runtime import kv, selftest
 
     model = tiny_model("llama")
     runner = ModelRunner(model)
-    gather = selftest.gather
 
     def shifted(*args: Any) -> Any:
-        caches = gather(*args)
+        caches = kv.gather(*args)
         for cache in caches:
             cache.offset -= 1
         return caches

@@ -1,0 +1,225 @@
+"""One step of the engine: admit, decode a token of every sequence, prefill a slice of one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from engine.cache.agents import AgentStore, LastTurn
+from engine.cache.block import BLOCK_TOKENS
+from engine.errors import EngineFailedError, PoolExhaustedError, StokerError
+from engine.publisher import StepReading
+from engine.request import Delta, FinishReason
+from engine.residency import Residency
+from engine.runtime.runner import DecodeRow, ModelRunner
+from engine.scheduler import Scheduler
+from engine.sequence import Sequence, SequenceStatus
+from engine.telemetry import Telemetry
+
+
+class Stepper:
+    """Takes sequences from admission to their end. Belongs to the engine's thread."""
+
+    def __init__(
+        self,
+        runner: ModelRunner,
+        scheduler: Scheduler,
+        residency: Residency,
+        agents: AgentStore,
+        telemetry: Telemetry,
+        clock: Callable[[], float],
+    ) -> None:
+        """Wires the parts.
+
+        Args:
+            runner: Runs the model.
+            scheduler: Says who is next.
+            residency: Makes room, restores and keeps.
+            agents: Told when a turn of theirs ends.
+            telemetry: Takes events and measurements.
+            clock: Monotonic seconds.
+        """
+        self._runner = runner
+        self._residency = residency
+        self._agents = agents
+        self._telemetry = telemetry
+        self._clock = clock
+        self.scheduler = scheduler
+        self.reading = StepReading()
+
+    def step(self) -> None:
+        """Admits, decodes one token of every sequence, prefills one slice, sends deltas."""
+        self._admit()
+        decoding = self._grow(self.scheduler.decoding)
+        self.reading.num_decoding = len(decoding)
+        if decoding:
+            self._decode(decoding)
+        self._prefill()
+
+    def _admit(self) -> None:
+        scheduler = self.scheduler
+        running = scheduler.running
+        admitted = scheduler.admit(lambda s: self._residency.admit(s, running))
+        for sequence in admitted:
+            if sequence.started_s is None:
+                self._start(sequence)
+            if sequence.num_remaining_tokens <= 1:
+                sequence.status = SequenceStatus.DECODING
+        if not running and scheduler.waiting:
+            # Nothing runs that could end and make room.
+            error = PoolExhaustedError(
+                "pinned agents leave no room for this request; unpin one or wait",
+                scheduler.retry_after_s(),
+            )
+            self.fail(scheduler.waiting[0], error)
+
+    def _start(self, sequence: Sequence) -> None:
+        sequence.started_s = self._clock()
+        if sequence.last_miss:
+            self._telemetry.note("miss", f"{sequence.agent.agent_id}: {sequence.last_miss}")
+        self._send(sequence)
+
+    def _grow(self, decoding: Iterable[Sequence]) -> list[Sequence]:
+        """Pays for the next token of each; those that find no room wait or make others wait."""
+        for sequence in sorted(decoding, key=lambda s: s.arrival_s):
+            while sequence.status is SequenceStatus.DECODING:
+                if self._residency.grow(sequence, self.scheduler.running):
+                    break
+                self._preempt_for(sequence)
+        return self.scheduler.decoding
+
+    def _preempt_for(self, sequence: Sequence) -> None:
+        youngest = self.scheduler.youngest_running()
+        if youngest is None or len(self.scheduler.running) == 1:
+            error = PoolExhaustedError(
+                "the KV cache budget is used up", self.scheduler.retry_after_s()
+            )
+            self.fail(sequence, error)
+            return
+        self._telemetry.note(
+            "preempt", f"{youngest.agent.agent_id} waits for {sequence.agent.agent_id}", "warning"
+        )
+        self._residency.preempt(youngest)
+        self.scheduler.requeue(youngest)
+
+    def _decode(self, decoding: list[Sequence]) -> None:
+        began_s = self._clock()
+        rows = [DecodeRow(s.caches, s.token_ids, s.sampler) for s in decoding]
+        chosen = self._runner.decode(rows)
+        now_s = self._clock()
+        self.reading.decode_s = now_s - began_s
+        self._telemetry.decoded(now_s, len(decoding), now_s - began_s)
+        for sequence, token_id in zip(decoding, chosen, strict=True):
+            self._append(sequence, token_id, now_s)
+
+    def _append(self, sequence: Sequence, token_id: int | None, now_s: float) -> None:
+        if token_id is None:
+            self.fail(sequence, EngineFailedError("the model produced numbers that are not finite"))
+            return
+        sequence.num_computed_tokens += 1
+        self._residency.share_computed_block(sequence)
+        sequence.token_ids.append(token_id)
+        sequence.sampler.observe(token_id)
+        sequence.output.add(token_id)
+        if sequence.first_token_s is None:
+            sequence.first_token_s = now_s
+            self._telemetry.first_token(now_s - sequence.arrival_s)
+            self._telemetry.prompted(sequence.num_prompt_tokens, sequence.num_cached_tokens)
+        if sequence.output.finish_reason is None:
+            self._send(sequence)
+        else:
+            self._finish(sequence, sequence.output.finish_reason)
+
+    def _prefill(self) -> None:
+        sequence = self.scheduler.next_prefill(self._clock())
+        self.reading.prefilling = sequence.agent.agent_id if sequence else ""
+        if sequence is None:
+            self.reading.slice_tokens = 0
+            self.reading.stall_ms = 0.0
+            return
+        num_known = self._residency.skip_known_blocks(sequence)
+        if sequence.num_generated_tokens == 0:
+            sequence.num_cached_tokens += num_known
+        # The last token's logits are needed, so it goes with the next decode step.
+        num_due = sequence.num_remaining_tokens - 1
+        if num_due > 0:
+            self._prefill_slice(sequence, num_due)
+        if sequence.num_remaining_tokens <= 1:
+            sequence.status = SequenceStatus.DECODING
+
+    def _prefill_slice(self, sequence: Sequence, num_due: int) -> None:
+        num_decoding = len(self.scheduler.decoding)
+        start = sequence.num_computed_tokens
+        # Slices end at block boundaries, so that each block can be shared once it is complete.
+        to_boundary = BLOCK_TOKENS - start % BLOCK_TOKENS
+        num_tokens = min(num_due, to_boundary, self.scheduler.slice_tokens(num_decoding))
+        began_s = self._clock()
+        self._runner.prefill(sequence.caches, sequence.token_ids[start : start + num_tokens])
+        now_s = self._clock()
+        sequence.num_computed_tokens += num_tokens
+        self._residency.share_computed_block(sequence)
+        self.scheduler.observe_prefill(num_tokens, now_s - began_s)
+        self._telemetry.prefilled(now_s, num_tokens, now_s - began_s)
+        self.reading.slice_tokens = num_tokens
+        self.reading.stall_ms = (now_s - began_s) * 1000 if num_decoding else 0.0
+
+    def _finish(
+        self, sequence: Sequence, reason: FinishReason, error: StokerError | None = None
+    ) -> None:
+        self.scheduler.remove(sequence)
+        if sequence.caches is not None:
+            self._residency.keep(sequence)
+        agent = sequence.agent
+        now_s = self._clock()
+        agent.num_active -= 1
+        agent.num_turns += 1
+        agent.prompt_token_ids = sequence.request.prompt_token_ids
+        self._agents.touch(agent, now_s)
+        self._telemetry.turn_finished()
+        self.scheduler.observe_turn(now_s - sequence.arrival_s)
+        agent.last_turn = _last_turn(sequence)
+        self._send(sequence, reason, error)
+
+    def _send(
+        self,
+        sequence: Sequence,
+        reason: FinishReason | None = None,
+        error: StokerError | None = None,
+    ) -> None:
+        text, token_ids = sequence.output.take()
+        sequence.sink(
+            Delta(
+                request_id=sequence.request.request_id,
+                agent_id=sequence.agent.agent_id,
+                text=text,
+                token_ids=token_ids,
+                usage=sequence.usage,
+                finish_reason=reason,
+                stop_string=sequence.output.stop_string,
+                error=error,
+            )
+        )
+
+    def abort(self, sequence: Sequence, reason: str) -> None:
+        """Ends a sequence, wherever it is; what it computed stays its agent's."""
+        self._telemetry.note(
+            "abort",
+            f"{sequence.agent.agent_id}: {reason} after {sequence.num_generated_tokens} tokens",
+        )
+        self._finish(sequence, FinishReason.ABORTED)
+
+    def fail(self, sequence: Sequence, error: StokerError) -> None:
+        """Ends a sequence with an error; nothing it computed is kept."""
+        self._telemetry.note("error", f"{sequence.agent.agent_id}: {error}", "error")
+        # What a failed step left behind is not to be trusted.
+        sequence.num_computed_tokens = 0
+        self._finish(sequence, FinishReason.ERROR, error)
+
+
+def _last_turn(sequence: Sequence) -> LastTurn:
+    return LastTurn(
+        num_prompt_tokens=sequence.num_prompt_tokens,
+        num_cached_tokens=sequence.num_cached_tokens,
+        num_generated_tokens=sequence.num_generated_tokens,
+        ttft_s=sequence.ttft_s,
+        miss=sequence.last_miss,
+    )
