@@ -11,8 +11,8 @@ from engine.runtime.cpu_ops import Attended, Floats, HostArray, Projection, Rota
 from engine.runtime.cpu_packed import PackedWeights
 
 NUMPY_TILE_ROWS = 128
-NUMPY_VECTOR_ROWS = 3
-"""So many matrix-vector products read the weights faster than one matrix product packs them."""
+NUMPY_VECTOR_ROWS = 8
+"""So many matrix-vector products cost less than a matrix product, which packs the weights first."""
 
 NOT_VISIBLE = np.float32(-1e30)
 

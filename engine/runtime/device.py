@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import os
 import platform
 import sys
@@ -15,6 +16,8 @@ from engine.runtime.blas import Kernels, KernelsUnavailableError, load_kernels
 
 CUDA_PACKAGES = ("mlx-cuda", "mlx-cuda-12", "mlx-cuda-13")
 CUDA_DEVICE_FILE = Path("/dev/nvidiactl")
+CPU_QUOTA_FILE = Path("/sys/fs/cgroup/cpu.max")
+MEMORY_LIMIT_FILE = Path("/sys/fs/cgroup/memory.max")
 MEMORY_SHARE = 0.75
 WIRED_SHARE = 0.9
 """Share of the recommended working set that may stay wired on metal."""
@@ -126,10 +129,19 @@ def read_memory() -> MemoryReading:
 
 
 def num_compute_threads() -> int:
-    """Physical cores that this process may use."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+    """Physical cores that this process may use, within the container's share of them."""
     cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
-    return max(1, min(cores, allowed or cores))
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
+    return max(1, min(cores, allowed, _cpu_quota() or cores))
+
+
+def _cpu_quota() -> int | None:
+    """Whole cores of the container's quota, rounded up; None without one."""
+    try:
+        quota, period = CPU_QUOTA_FILE.read_text().split()
+    except (OSError, ValueError):
+        return None
+    return math.ceil(int(quota) / int(period)) if quota.isdigit() and int(period) else None
 
 
 def _accelerator(name: str, plan: DevicePlan) -> DeviceProfile:
@@ -170,7 +182,7 @@ def _total_memory_bytes() -> int:
     """Memory of the machine, or of the container where that is less."""
     total = psutil.virtual_memory().total
     try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        limit = MEMORY_LIMIT_FILE.read_text().strip()
     except OSError:
         return total
     return min(total, int(limit)) if limit.isdigit() else total

@@ -153,3 +153,29 @@ def test_memory_readings_move_with_what_is_held() -> None:
 
     assert after.active_bytes - before.active_bytes >= held.nbytes
     assert after.footprint_bytes > 0
+
+
+@pytest.mark.parametrize(
+    ("quota", "most"), [("50000 100000", 1), ("100000 100000", 1), ("max 100000", None), ("", None)]
+)
+def test_threads_keep_to_the_container_s_share(
+    quota: str, most: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = device.num_compute_threads()
+    (tmp_path / "cpu.max").write_text(quota)
+    monkeypatch.setattr(device, "CPU_QUOTA_FILE", tmp_path / "cpu.max")
+
+    assert 1 <= device.num_compute_threads() <= (most or 1 << 20)
+    assert most or device.num_compute_threads() >= free
+
+
+def test_memory_keeps_to_the_container_s_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "memory.max").write_text("1000000000\n")
+    monkeypatch.setattr(device, "MEMORY_LIMIT_FILE", tmp_path / "memory.max")
+
+    profile = device.detect(device.DevicePlan())
+
+    if profile.name == "cpu":
+        assert profile.memory_limit_bytes == 750_000_000
