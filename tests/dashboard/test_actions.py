@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
-from textual.widgets import OptionList
+from textual.widgets import Input, OptionList
 
 from app.dashboard.actions import ACTIONS, bindings, key_hints
 from app.dashboard.app import StokerApp
@@ -45,8 +45,8 @@ async def by_palette(pilot: Pilot[bool], title: str) -> None:
     """Runs an action as a person does who knows its name."""
     await pilot.press("colon")
     await pilot.pause()
-    await pilot.press(*("space" if char == " " else char for char in title.lower()))
     palette = pilot.app.screen
+    palette.query_one(Input).value = title.lower()
     await until(pilot, lambda: palette.query_one(OptionList).option_count > 0)
     await pilot.press("enter")
     await until(pilot, lambda: pilot.app.screen is not palette)

@@ -33,7 +33,7 @@ async def test_main_screen_keeps_its_shape(size: tuple[int, int]) -> None:
             assert_harmless(screen_lines(app), size[0])
 
 
-@SIZES
+@pytest.mark.parametrize("size", [(80, 24), (200, 60)])
 async def test_questions_details_and_toasts_keep_their_shape(size: tuple[int, int]) -> None:
     app, engine = still_app("hostile")
     async with app.run_test(size=size) as pilot:
