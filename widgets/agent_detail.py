@@ -22,7 +22,7 @@ class DetailSlice:
 
     Attributes:
         agent: The agent; None when none is selected.
-        prefill_tok_s: Measured prefill rate; 0 when not known yet.
+        prefill_tok_s: Best prefill rate measured so far; 0 when not known yet.
     """
 
     agent: AgentRow | None = None
@@ -40,7 +40,7 @@ def lost_tokens(agent: AgentRow) -> int:
 def recompute_words(num_tokens: int, prefill_tok_s: float) -> str:
     """What recomputing costs: tokens, and seconds where the rate is known."""
     words = f"{num_tokens:,} tokens"
-    return f"{words}, about {seconds(num_tokens / prefill_tok_s)}" if prefill_tok_s else words
+    return f"{words}, {seconds(num_tokens / prefill_tok_s)} at best" if prefill_tok_s else words
 
 
 class AgentDetail(Pane[DetailSlice]):

@@ -71,7 +71,8 @@ class Board(Container):
     def show(self, snapshot: EngineSnapshot) -> None:
         """Draws the parts that may change at every poll."""
         self._shown = snapshot
-        self._prefill_tok_s = snapshot.throughput.prefill_tok_s or self._prefill_tok_s
+        # The rate fades after a prefill, so what a recompute takes is judged by the best one seen.
+        self._prefill_tok_s = max(self._prefill_tok_s, snapshot.throughput.prefill_tok_s)
         self._choose_stage()
         self.query_one(BatchPane).update_from(snapshot.batch)
         self.query_one(EventsPane).update_from(snapshot.events)

@@ -95,7 +95,7 @@ async def test_confirm_says_what_is_lost_in_tokens() -> None:
         await pilot.pause()
         text = screen_text(app)
         assert "Evict the cache of review-bot?" in text
-        assert "recomputes 2,770 tokens, about 6.7s" in text  # 11 of 27 blocks are its own
+        assert "recomputes 2,770 tokens, 6.7s at best" in text  # 11 of 27 blocks are its own
         assert "94M is shared with other agents and stays" in text
         assert "It is pinned" in text
 

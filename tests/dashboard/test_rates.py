@@ -88,3 +88,26 @@ async def test_only_lanes_that_changed_are_drawn_again() -> None:
         await pilot.pause(0.8)
         assert "77 tok" in screen_text(app)
         assert set(drawn) == {2}
+
+
+async def test_a_fading_rate_does_not_make_an_eviction_look_dearer() -> None:
+    shown = busy()
+    slow = dataclasses.replace(shown.throughput, prefill_tok_s=9.0)
+    faded = dataclasses.replace(shown, throughput=slow, step=shown.step + 1)
+    snapshots = {0.0: shown, 1.0: faded}
+    now = [0.0]
+
+    class Fading(StillScene):
+        def advance(self, now_s: float) -> EngineSnapshot:
+            return snapshots[now_s]
+
+    engine = ScriptedEngine(Fading(shown), clock=lambda: now[0])
+    engine.start()
+    app = StokerApp(engine, address="127.0.0.1:8000", clock=lambda: 0.0)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause(0.6)
+        now[0] = 1.0
+        await pilot.pause(0.6)
+        await pilot.press(*["down"] * 4, "e")
+        await pilot.pause()
+        assert "2,770 tokens, 6.7s at best" in screen_text(app)

@@ -165,7 +165,7 @@ def test_what_an_eviction_costs() -> None:
     assert lost_tokens(agent) == 1000
     assert lost_tokens(AgentRow(agent_id="a", num_context_tokens=4000)) == 0
     assert recompute_words(1000, 0.0) == "1,000 tokens"
-    assert recompute_words(1000, 500.0) == "1,000 tokens, about 2.0s"
+    assert recompute_words(1000, 500.0) == "1,000 tokens, 2.0s at best"
 
 
 def test_the_footer_keeps_what_matters_most() -> None:
