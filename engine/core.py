@@ -80,6 +80,7 @@ class EngineCore:
         )
         self.stepper = Stepper(
             parts.runner,
+            parts.chat,
             self.scheduler,
             self._residency,
             self.agents,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from engine.cache.agents import AgentStore, LastTurn
 from engine.cache.block import BLOCK_TOKENS
 from engine.errors import EngineFailedError, PoolExhaustedError, StokerError
+from engine.models.chat import ModelChat
 from engine.publisher import StepReading
 from engine.request import Delta, FinishReason
 from engine.residency import Residency
@@ -22,6 +23,7 @@ class Stepper:
     def __init__(
         self,
         runner: ModelRunner,
+        chat: ModelChat,
         scheduler: Scheduler,
         residency: Residency,
         agents: AgentStore,
@@ -32,6 +34,7 @@ class Stepper:
 
         Args:
             runner: Runs the model.
+            chat: Remembers how replies were tokenised.
             scheduler: Says who is next.
             residency: Makes room, restores and keeps.
             agents: Told when a turn of theirs ends.
@@ -39,6 +42,7 @@ class Stepper:
             clock: Monotonic seconds.
         """
         self._runner = runner
+        self._chat = chat
         self._residency = residency
         self._agents = agents
         self._telemetry = telemetry
@@ -168,6 +172,10 @@ class Stepper:
         self.scheduler.remove(sequence)
         if sequence.caches is not None:
             self._residency.keep(sequence)
+        if sequence.output.num_tokens and error is None:
+            self._chat.remember_reply(
+                sequence.request.prompt_token_ids, sequence.token_ids[sequence.num_prompt_tokens :]
+            )
         agent = sequence.agent
         now_s = self._clock()
         agent.num_active -= 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tokenizers import Tokenizer
 from engine.errors import InvalidRequestError, ModelLoadError
 from engine.messages import Message, Role, ToolSpec
 from engine.models.detokenizer import Detokenizer, token_decoder
+from engine.models.reply_memo import ReplyMemo
 from engine.models.special_text import Disguise, SpecialStrings
 from engine.models.template import ChatTemplate, Turn
 from engine.models.turns import fit_turns, parse_tools, parse_turns
@@ -52,6 +54,8 @@ class ModelChat:
             if added.special
         }
         self._special_strings = SpecialStrings(list(special.values()))
+        self._special_ids = frozenset(special)
+        self._replies = ReplyMemo()
         self._template = _read_template(folder, tokenizer_config)
         ends = _configured_ends(folder, config)
         ends.add(self._tokenizer.token_to_id(_token_text(tokenizer_config.get("eos_token"))))
@@ -110,8 +114,47 @@ class ModelChat:
         prompt = self._template.render(fitted, native_tools)
         return prompt + last["content"] if continues else prompt
 
+    def remember_reply(
+        self, prompt_token_ids: Sequence[int], reply_token_ids: Sequence[int]
+    ) -> None:
+        """Keeps how a reply was tokenised, where the tokenizer would do it otherwise.
+
+        When the reply's text comes back in a prompt, the tokens that were generated stand for it.
+
+        Args:
+            prompt_token_ids: The prompt that was answered.
+            reply_token_ids: What was generated, without the token that ended it.
+        """
+        opening = list(takewhile(self._is_text, reversed(prompt_token_ids)))[::-1]
+        run = (*opening, *takewhile(self._is_text, reply_token_ids))
+        text = self._tokenizer.decode(list(run), skip_special_tokens=False)
+        # Text cut inside a character cannot come back as it was.
+        if "\ufffd" not in text and _ids(self._tokenizer, text, add_special_tokens=False) != run:
+            self._replies.remember(text, run)
+
+    def _is_text(self, token_id: int) -> bool:
+        return token_id not in self._special_ids
+
     def _encode(self, text: str) -> tuple[int, ...]:
-        return _ids(self._tokenizer, text, add_special_tokens=False)
+        """Encodes text with its special tokens; replies that were generated here keep their tokens.
+
+        Special tokens are never merged with their neighbours, so runs between them can be
+        replaced without touching the rest.
+        """
+        if not self._replies:
+            return _ids(self._tokenizer, text, add_special_tokens=False)
+        token_ids: list[int] = []
+        run: list[str] = []
+        for part, is_special in self._special_strings.split(text):
+            known = None if is_special else self._replies.recall(part)
+            if known is None:
+                run.append(part)
+                continue
+            token_ids += _ids(self._tokenizer, "".join(run), add_special_tokens=False)
+            run.clear()
+            token_ids += known
+        token_ids += _ids(self._tokenizer, "".join(run), add_special_tokens=False)
+        return tuple(token_ids)
 
     def _encode_disguised(self, rendered: str, disguise: Disguise) -> tuple[int, ...]:
         """Encodes text between special tokens on its own where it spells a special token.

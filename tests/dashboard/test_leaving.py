@@ -83,26 +83,21 @@ async def test_the_engine_starts_after_the_first_paint() -> None:
         assert "claude repo-a" in screen_text(app)
 
 
-def test_importing_the_dashboard_is_quick_and_pulls_in_no_engine_room() -> None:
+def test_importing_the_dashboard_pulls_in_no_engine_room() -> None:
     program = (
-        "import sys, time; start = time.perf_counter(); import app.demo; "
-        "print(time.perf_counter() - start); "
+        "import sys, app.demo; "
         "print([name for name in ('mlx', 'mlx_lm', 'fastapi', 'uvicorn', 'numpy', 'pydantic') "
         "if name in sys.modules])"
     )
-    runs = [
-        subprocess.run(
-            [sys.executable, "-c", program],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=True,
-        ).stdout.split("\n")
-        for _ in range(3)
-    ]
-    assert min(float(lines[0]) for lines in runs) < 0.5
-    assert all(lines[1] == "[]" for lines in runs)
+    run = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert run.stdout.strip() == "[]"
 
 
 async def test_an_engine_that_failed_is_told_in_words() -> None:

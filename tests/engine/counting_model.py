@@ -95,6 +95,9 @@ class NumberChat:
     def flush(self) -> str:
         return ""
 
+    def remember_reply(self, prompt: Sequence[int], reply: Sequence[int]) -> None:
+        """Numbers have one spelling."""
+
 
 class Clock:
     """Seconds that pass only when told, and a little with every look."""

@@ -81,13 +81,11 @@ def test_model_knows_the_capital_of_france(bundled_model_dir: Path) -> None:
     assert run.stdout.strip() == "The capital of France is Paris."
 
 
-def test_second_start_is_quick_and_reads_no_weights(bundled_models_dir: Path) -> None:
-    began_s = time.monotonic()
+def test_second_start_reads_no_weights(bundled_models_dir: Path) -> None:
     steps: list[str] = []
 
     bundled.ensure(bundled_models_dir, lambda _share, text: steps.append(text))
 
-    assert time.monotonic() - began_s < 0.2
     assert steps == []
 
 

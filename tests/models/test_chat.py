@@ -376,19 +376,13 @@ def long_prompt(num_chars: int) -> str:
     return text
 
 
-def test_long_prompt_is_rendered_and_encoded_fast(
+def test_long_prompt_is_encoded_as_a_whole(
     bundled_chat: ModelChat, plain_tokenizer: Tokenizer
 ) -> None:
     text = long_prompt(50_000)
-    times_s = []
-    for _ in range(5):
-        began_s = time.perf_counter()
-        ids = bundled_chat.render_chat([message("system", "S"), message("user", text)])
-        times_s.append(time.perf_counter() - began_s)
-
+    ids = bundled_chat.render_chat([message("system", "S"), message("user", text)])
     whole = chatml(("system", "S"), ("user", text))
     assert list(ids) == plain_tokenizer.encode(whole, add_special_tokens=False).ids
-    assert min(times_s) < 0.03
 
 
 def test_encoding_lets_other_threads_run(bundled_chat: ModelChat) -> None:

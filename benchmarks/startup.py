@@ -1,0 +1,94 @@
+"""How long starting takes: ``--help``, the dashboard's first paint, and a server that is ready.
+
+Usage: ``python -m benchmarks.startup``. The bundled model is converted beforehand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.cpu_profile import bundled_model
+from benchmarks.results_file import summarize, write_result
+from benchmarks.servers import ROOT, free_port, stoker_server
+from benchmarks.terminal import Terminal
+
+STOKER = [sys.executable, "-m", "app.cli"]
+
+
+def help_s() -> float:
+    """Seconds that ``stoker --help`` takes."""
+    began_s = time.perf_counter()
+    subprocess.run([*STOKER, "--help"], cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+    return time.perf_counter() - began_s
+
+
+def first_paint_s(home: Path, model: str) -> float:
+    """Seconds from the start of the process to the first screen."""
+    began_s = time.perf_counter()
+    command = [*STOKER, "--port", str(free_port()), "--model", model]
+    terminal = Terminal(command, {"STOKER_HOME": str(home)})
+    terminal.wait_for("agents", 60)
+    seconds = time.perf_counter() - began_s
+    terminal.close("qq")
+    return seconds
+
+
+def demo_paint_s() -> float:
+    """The same for ``stoker demo``."""
+    began_s = time.perf_counter()
+    terminal = Terminal([*STOKER, "demo"], {})
+    terminal.wait_for("blocks", 60)
+    seconds = time.perf_counter() - began_s
+    terminal.close("qq")
+    return seconds
+
+
+def ready_s(home: Path, model: str) -> float:
+    """Seconds from the start of ``stoker serve`` to the first answer of its readiness check."""
+    began_s = time.perf_counter()
+    with stoker_server(home, model):
+        return time.perf_counter() - began_s
+
+
+def mlx_lm_load_s(model: str) -> float:
+    """Seconds that a process takes to import mlx-lm and load the same model."""
+    began_s = time.perf_counter()
+    program = "import sys, mlx_lm; mlx_lm.load(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", program, model], cwd=ROOT, check=True)
+    return time.perf_counter() - began_s
+
+
+def main() -> None:
+    """Runs the benchmark and writes its result."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    model = str(bundled_model())
+    with tempfile.TemporaryDirectory(prefix="stoker-bench-") as folder:
+        home = Path(folder)
+        ready_s(home, model)  # builds the kernels, once
+        measures: dict[str, Callable[[], float]] = {
+            "help_s": help_s,
+            "demo_first_paint_s": demo_paint_s,
+            "first_paint_s": lambda: first_paint_s(home, model),
+            "serve_ready_s": lambda: ready_s(home, model),
+            "mlx_lm_import_and_load_s": lambda: mlx_lm_load_s(model),
+        }
+        samples: dict[str, list[float]] = {name: [] for name in measures}
+        for _ in range(options.rounds):
+            for name, measure in measures.items():
+                samples[name].append(measure())
+    results = {name: summarize(values) for name, values in samples.items()}
+    for name, result in results.items():
+        print(f"{name}: p50 {result['p50']:.2f} p99 {result['p99']:.2f}")
+    print(write_result("startup", results))
+
+
+if __name__ == "__main__":
+    main()
