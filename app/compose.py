@@ -115,6 +115,7 @@ def run_dashboard(settings: Settings) -> int:
             address=f"{settings.host}:{api.port}",
             plain_glyphs="utf" not in (sys.stdout.encoding or "").lower(),
             start=start,
+            theme=settings.theme,
         )
         app.run()
     return _take_apart(engine, api) or (app.return_code or 0)

@@ -116,7 +116,12 @@ class Settings:
         "MS",
         "how long an idle engine waits for company for a first request",
     )
-    theme: str = _setting("stoker", parse_text, "NAME", "theme of the dashboard")
+    theme: str = _setting(
+        "stoker",
+        parse_choice("stoker", "stoker-light"),
+        "NAME",
+        "theme the dashboard opens in: stoker or stoker-light",
+    )
     log_level: str = _setting(
         "info",
         parse_choice("debug", "info", "warning", "error"),

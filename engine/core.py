@@ -188,7 +188,7 @@ class EngineCore:
         num_tokens = len(agent.token_ids)
         num_bytes = self.agents.evict(agent)
         self._telemetry.note(
-            "evict", f"{agent_id}: {num_tokens} tokens, {num_bytes >> 20} MB (by hand)"
+            "evict", f"{agent_id}: {num_tokens} tokens, {num_bytes / 1e6:.0f} MB (by hand)"
         )
         return num_bytes
 

@@ -169,7 +169,11 @@ def agent_row(
         protocol=agent.protocol,
         status=status,
         pinned=agent.pinned,
-        num_context_tokens=len(sequence.token_ids) if sequence else len(agent.token_ids),
+        num_context_tokens=(
+            len(sequence.token_ids)
+            if sequence
+            else len(agent.token_ids) or agent.num_evicted_tokens
+        ),
         max_context_tokens=max_context_tokens,
         num_cached_tokens=turn.num_cached_tokens,
         num_prompt_tokens=turn.num_prompt_tokens,

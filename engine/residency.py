@@ -151,7 +151,7 @@ class Residency:
         num_bytes = self._agents.evict(agent)
         self._note(
             "evict",
-            f"{agent.agent_id}: {num_tokens} tokens, {num_bytes >> 20} MB (oldest, for room)",
+            f"{agent.agent_id}: {num_tokens} tokens, {num_bytes / 1e6:.0f} MB (oldest, for room)",
         )
 
     def skip_known_blocks(self, sequence: Sequence) -> int:

@@ -45,6 +45,7 @@ class StokerApp(App[bool]):
         screenshot_folder: Where screenshots go; None is the current folder.
         start: Starts the engine, and what goes with it, after the first paint; None starts the
             engine alone.
+        theme: Name of the theme it opens in, Stoker's own or one of Textual's.
     """
 
     TITLE = "Stoker"
@@ -69,6 +70,7 @@ class StokerApp(App[bool]):
         zone: tzinfo | None = None,
         screenshot_folder: Path | None = None,
         start: Callable[[], None] | None = None,
+        theme: str = DARK.name,
     ) -> None:
         super().__init__()
         self._engine = engine
@@ -82,9 +84,9 @@ class StokerApp(App[bool]):
             zone=zone,
             screenshot_folder=screenshot_folder or Path.cwd(),
         )
-        for theme in THEMES:
-            self.register_theme(theme)
-        self.theme = DARK.name
+        for own_theme in THEMES:
+            self.register_theme(own_theme)
+        self.theme = theme
 
     def get_default_screen(self) -> MainScreen:
         """The main screen is there from the first paint on."""

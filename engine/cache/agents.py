@@ -46,7 +46,7 @@ class Agent:
         last_active_s: When its last turn ended, monotonic seconds.
         num_turns: Turns finished.
         last_turn: What the last one was like.
-        evicted: Whether its cache was taken away since its last turn.
+        num_evicted_tokens: Tokens of the cache that was taken away since its last turn.
     """
 
     agent_id: str
@@ -60,7 +60,7 @@ class Agent:
     last_active_s: float = 0.0
     num_turns: int = 0
     last_turn: LastTurn = LastTurn()
-    evicted: bool = False
+    num_evicted_tokens: int = 0
 
     @property
     def evictable(self) -> bool:
@@ -166,7 +166,7 @@ class AgentStore:
         old = agent.block_table
         agent.block_table = table
         agent.token_ids = token_ids
-        agent.evicted = False
+        agent.num_evicted_tokens = 0
         self._pool.release_table(old)
 
     def evict(self, agent: Agent) -> int:
@@ -183,8 +183,8 @@ class AgentStore:
         table = agent.block_table
         num_free_before = self._pool.num_free_blocks
         agent.block_table = []
+        agent.num_evicted_tokens = len(agent.token_ids) or agent.num_evicted_tokens
         agent.token_ids = ()
-        agent.evicted = bool(table)
         self._pool.release_table(table)
         self._pool.drop_cached(table)
         if table:
@@ -221,10 +221,10 @@ def explain_miss(agent: Agent, prompt_token_ids: Sequence[int], num_cached_token
         prompt_token_ids: The new prompt.
         num_cached_tokens: How much of it came from the cache.
     """
-    known = agent.prompt_token_ids if agent.evicted else agent.token_ids
+    known = agent.prompt_token_ids if agent.num_evicted_tokens else agent.token_ids
     num_lost = min(len(known), len(prompt_token_ids) - 1) - num_cached_tokens
     if num_lost <= 0:
         return ""
-    if agent.evicted:
+    if agent.num_evicted_tokens:
         return f"evicted: {num_lost} tokens"
     return f"changed at token {num_cached_tokens}: {num_lost} tokens"

@@ -40,7 +40,7 @@ def test_defaults_need_nothing(home: Path, project: Path) -> None:
 
 def test_each_layer_outranks_the_one_below(home: Path, project: Path) -> None:
     user_file, project_file = home / "stoker.toml", project / "stoker.toml"
-    user_file.write_text("port = 1\nmax_waiting = 1\nbatch_window_ms = 1\ntheme = 'user'")
+    user_file.write_text("port = 1\nmax_waiting = 1\nbatch_window_ms = 1\ntheme = 'stoker-light'")
     project_file.write_text("port = 2\nmax_waiting = 2\nbatch_window_ms = 2")
     variables = {"STOKER_PORT": "3", "STOKER_MAX_WAITING": "3"}
 
@@ -52,7 +52,7 @@ def test_each_layer_outranks_the_one_below(home: Path, project: Path) -> None:
         2.0,
         str(project_file),
     )
-    assert (settings.theme, settings.origins["theme"]) == ("user", str(user_file))
+    assert (settings.theme, settings.origins["theme"]) == ("stoker-light", str(user_file))
     assert settings.origins["model"] == "default"
 
 

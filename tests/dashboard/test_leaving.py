@@ -121,3 +121,11 @@ async def test_quitting_an_engine_that_failed_is_quick() -> None:
             await pilot.pause(0.025)
         assert app._exit
     assert time.monotonic() - started < 5.0
+
+
+async def test_it_opens_in_the_theme_it_is_given() -> None:
+    _, engine = still_app("busy")
+    app = StokerApp(engine, address="127.0.0.1:8000", theme="stoker-light")
+    async with app.run_test(size=(80, 24)):
+        assert app.current_theme.name == "stoker-light"
+        assert not app.current_theme.dark

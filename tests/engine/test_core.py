@@ -144,6 +144,7 @@ def test_an_evicted_agent_recomputes_and_still_answers_right() -> None:
     run(core)
     assert core.evict("a") > 0
     assert core.pool.num_referenced_blocks == 0
+    assert core.agents.get("a").num_evicted_tokens == 707
     runner.num_prefilled = 0
     again = submit(core, "a", first.prompt)
     run(core)
