@@ -10,7 +10,7 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stoker-installed
-BENCHMARKS := cpu_profile
+BENCHMARKS ?= cpu_profile http_agents dashboard_cost startup
 LOCKS := requirements-dev.lock requirements-model.lock
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes
 
@@ -54,6 +54,9 @@ lint: setup
 
 bench: setup
 	@for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name $(ARGS) || exit; done
+
+screenshots: setup
+	$(BIN)/python -m app.dashboard.screenshots screenshots
 
 docs: setup
 	$(BIN)/python -m docs.generate
