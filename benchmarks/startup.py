@@ -33,7 +33,7 @@ def first_paint_s(home: Path, model: str) -> float:
     began_s = time.perf_counter()
     command = [*STOKER, "--port", str(free_port()), "--model", model]
     terminal = Terminal(command, {"STOKER_HOME": str(home)})
-    terminal.wait_for("agents", 60)
+    terminal.wait_for("getting ready", 60)
     seconds = time.perf_counter() - began_s
     terminal.close("qq")
     return seconds

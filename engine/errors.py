@@ -104,3 +104,20 @@ class EngineFailedError(StokerError):
 
 class ModelLoadError(StokerError):
     """A model folder or file cannot be loaded; the message says what is wrong with it."""
+
+
+class DataFolderInUseError(StokerError):
+    """Another process keeps its caches in the same data folder.
+
+    Attributes:
+        folder: The folder.
+        pid: The other process; None if it is not known.
+    """
+
+    def __init__(self, folder: str, pid: int | None) -> None:
+        self.folder = folder
+        self.pid = pid
+        owner = "another Stoker" if pid is None else f"another Stoker (process {pid})"
+        super().__init__(
+            f"{owner} is using {folder}; stop it, or set STOKER_HOME to another folder for this one"
+        )
