@@ -92,6 +92,9 @@ class IndexDatabase:
 
     def _prepare(self) -> None:
         connection = self._connection
+        # Alone in the folder, so no shared memory is needed: a mapped file that is cut short, or
+        # that a full disk cannot back, ends the process.
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         connection.execute("PRAGMA journal_mode = WAL")
         # FULL syncs at each commit: only then is a commit a promise.
         connection.execute("PRAGMA synchronous = FULL")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from array import array
+from pathlib import Path
 
 import pytest
 import xxhash
 from hypothesis import example, given
 from hypothesis import strategies as st
-from safetensors import deserialize
+from safetensors import safe_open
 
 from engine.cache.block import BLOCK_TOKENS, block_hash
 from engine.cache.disk.block_file import decode, encode, file_name, parse_file_name
@@ -59,13 +60,21 @@ def test_block_comes_back_as_it_was(num_tokens: int) -> None:
     assert space == SPACE
 
 
-def test_safetensors_reads_the_file() -> None:
-    tensors = dict(deserialize(CONTENT))
+def test_safetensors_reads_the_file(tmp_path: Path) -> None:
+    record = BlockRecord(
+        block_hash=SMALL.block_hash,
+        parent_hash=SMALL.parent_hash,
+        token_ids=SMALL.token_ids,
+        tensors=SMALL.tensors[:2],
+    )
+    path = tmp_path / "block.safetensors"
+    path.write_bytes(content_of(record))
 
-    assert [bytes(tensors[name]["data"]) for name in sorted(tensors)] == [
-        bytes(tensor.data) for tensor in SMALL.tensors
-    ]
-    assert [tensors[name]["dtype"] for name in sorted(tensors)] == ["F32", "F32", "BF16", "U8"]
+    with safe_open(path, framework="numpy") as file:
+        assert file.metadata()["token_ids"] == " ".join(map(str, SMALL.token_ids))
+        for name, tensor in zip(sorted(file.keys()), record.tensors, strict=True):
+            assert file.get_tensor(name).tobytes() == tensor.data
+            assert file.get_tensor(name).shape == tensor.shape
 
 
 def test_tensors_may_be_views_of_any_type_or_empty() -> None:
