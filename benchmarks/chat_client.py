@@ -1,15 +1,19 @@
-"""A streaming chat-completions client that records when each piece came."""
+"""Streaming chat-completions clients that cost as little as they can while they are measured.
+
+One thread receives raw bytes of all streams and notes when they came; they are read as JSON only
+when the last one has ended.
+"""
 
 from __future__ import annotations
 
-import http.client
 import json
-import threading
+import selectors
+import socket
 import time
 from dataclasses import dataclass, field
-from typing import Any
 
 LIMIT_S = 900.0
+_EVENT = b"data: {"
 
 
 @dataclass
@@ -39,6 +43,59 @@ class Stream:
         return self.pieces_s[-1]
 
 
+class _Connection:
+    """A request under way: its socket and what came from it, with times."""
+
+    def __init__(self, port: int, body: dict[str, object]) -> None:
+        content = json.dumps(body).encode()
+        head = (
+            "POST /v1/chat/completions HTTP/1.0\r\n"
+            f"Host: 127.0.0.1:{port}\r\n"
+            "Content-Type: application/json\r\n"
+            f"Content-Length: {len(content)}\r\n\r\n"
+        )
+        self.socket = socket.create_connection(("127.0.0.1", port), LIMIT_S)
+        self.sent_s = time.monotonic()
+        self.received: list[tuple[float, bytes]] = []
+        self.socket.sendall(head.encode() + content)
+
+    def receive(self) -> bool:
+        """Takes what is there; False at the end."""
+        chunk = self.socket.recv(1 << 16)
+        self.received.append((time.monotonic(), chunk))
+        return bool(chunk)
+
+    def stream(self) -> Stream:
+        """Reads what was received.
+
+        Raises:
+            RuntimeError: The server refused.
+        """
+        head = self.received[0][1]
+        if b" 200 " not in head[:20]:
+            raise RuntimeError(head[:500].decode(errors="replace"))
+        stream = Stream(sent_s=self.sent_s)
+        rest = b""
+        for at_s, chunk in self.received:
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                if line.startswith(_EVENT):
+                    _take(stream, at_s, line.removeprefix(b"data: "))
+        return stream
+
+
+def _take(stream: Stream, at_s: float, event_json: bytes) -> None:
+    event = json.loads(event_json)
+    usage = event.get("usage")
+    if usage:
+        stream.num_tokens = usage["completion_tokens"]
+    for choice in event.get("choices", ()):
+        text = choice.get("delta", {}).get("content")
+        if text:
+            stream.text += text
+            stream.pieces_s.append(at_s)
+
+
 def chat(port: int, prompt: str, num_tokens: int, agent: str) -> Stream:
     """One greedy answer, streamed.
 
@@ -48,7 +105,36 @@ def chat(port: int, prompt: str, num_tokens: int, agent: str) -> Stream:
         num_tokens: Tokens at most.
         agent: Name of the conversation.
     """
-    body = {
+    return _chat_all(port, [(prompt, agent)], num_tokens)[0]
+
+
+def chat_together(port: int, prompts: list[str], num_tokens: int, tag: str) -> list[Stream]:
+    """All prompts at once, one agent each; results in the order of the prompts."""
+    asked = [(prompt, f"{tag}-{number}") for number, prompt in enumerate(prompts)]
+    return _chat_all(port, asked, num_tokens)
+
+
+def _chat_all(port: int, asked: list[tuple[str, str]], num_tokens: int) -> list[Stream]:
+    connections = [_Connection(port, _body(*pair, num_tokens)) for pair in asked]
+    with selectors.DefaultSelector() as selector:
+        for connection in connections:
+            selector.register(connection.socket, selectors.EVENT_READ, connection)
+        num_open = len(connections)
+        deadline_s = time.monotonic() + LIMIT_S
+        while num_open:
+            if time.monotonic() > deadline_s:
+                raise TimeoutError("not every answer came")
+            for key, _ in selector.select(1.0):
+                if not key.data.receive():
+                    selector.unregister(key.fileobj)
+                    num_open -= 1
+    for connection in connections:
+        connection.socket.close()
+    return [connection.stream() for connection in connections]
+
+
+def _body(prompt: str, agent: str, num_tokens: int) -> dict[str, object]:
+    return {
         "model": "default_model",
         "stream": True,
         "stream_options": {"include_usage": True},
@@ -57,45 +143,3 @@ def chat(port: int, prompt: str, num_tokens: int, agent: str) -> Stream:
         "user": agent,
         "messages": [{"role": "user", "content": prompt}],
     }
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=LIMIT_S)
-    stream = Stream(sent_s=time.monotonic())
-    connection.request(
-        "POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"}
-    )
-    response = connection.getresponse()
-    if response.status != 200:
-        raise RuntimeError(f"{response.status}: {response.read(500)!r}")
-    for line in response:
-        if line.startswith(b"data: {"):
-            _take(stream, json.loads(line[6:]))
-    connection.close()
-    return stream
-
-
-def _take(stream: Stream, event: dict[str, Any]) -> None:
-    usage = event.get("usage")
-    if usage:
-        stream.num_tokens = usage["completion_tokens"]
-    for choice in event.get("choices", ()):
-        text = choice.get("delta", {}).get("content")
-        if text:
-            stream.text += text
-            stream.pieces_s.append(time.monotonic())
-
-
-def chat_together(port: int, prompts: list[str], num_tokens: int, tag: str) -> list[Stream]:
-    """All prompts at once, one agent each; results in the order of the prompts."""
-    streams: list[Stream | None] = [None] * len(prompts)
-
-    def run(number: int) -> None:
-        streams[number] = chat(port, prompts[number], num_tokens, f"{tag}-{number}")
-
-    threads = [threading.Thread(target=run, args=(n,)) for n in range(len(prompts))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(LIMIT_S)
-    done = [stream for stream in streams if stream is not None]
-    if len(done) != len(prompts):
-        raise RuntimeError("not every answer came")
-    return done

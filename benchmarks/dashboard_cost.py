@@ -8,6 +8,7 @@ engine behind ``stoker serve`` with eight streaming clients, and behind the full
 from __future__ import annotations
 
 import argparse
+import itertools
 import queue
 import sys
 import tempfile
@@ -30,8 +31,14 @@ from engine.commands import Generate, Shutdown
 from engine.messages import Message, Role
 from engine.request import Delta, Request, SamplingParams
 
-KEYS = (("?", "Keys"), ("?", "agents"))
+KEYS = {
+    "select": (("j", "▌"), ("k", "▌")),
+    "maximise": (("z", "agents"), ("z", "throughput")),
+    "help": (("?", "Keys"), ("?", "throughput")),
+}
+"""Pairs of keys that undo each other, and what each must draw."""
 KEY_PAUSE_S = 0.15
+KEYS_IN_A_ROW = 10
 
 
 def engine_alone(num_tokens: int, seed: int, model: str) -> list[Stream]:
@@ -80,12 +87,12 @@ def behind_server(num_tokens: int, seed: int, home: Path, model: str) -> list[St
 
 def behind_dashboard(
     num_tokens: int, seed: int, home: Path, model: str
-) -> tuple[list[Stream], list[float]]:
+) -> tuple[list[Stream], dict[str, list[float]]]:
     """Eight clients of the full program, and how long keys took to show while they streamed."""
     port = free_port()
     command = [sys.executable, "-m", "app.cli", "--port", str(port), "--model", model]
     terminal = Terminal(command, {"STOKER_HOME": str(home)})
-    latencies: list[float] = []
+    latencies: dict[str, list[float]] = {name: [] for name in KEYS}
     try:
         await_ready(port)
         streams = chat_together(port, prompts(seed), num_tokens, "dashboard")
@@ -100,12 +107,14 @@ def behind_dashboard(
     return streams, latencies
 
 
-def _press_keys(terminal: Terminal, latencies: list[float], over: threading.Event) -> None:
-    number = 0
-    while not over.wait(KEY_PAUSE_S):
-        key, expected = KEYS[number % len(KEYS)]
-        latencies.append(terminal.press(key, expected))
-        number += 1
+def _press_keys(
+    terminal: Terminal, latencies: dict[str, list[float]], over: threading.Event
+) -> None:
+    for name in itertools.cycle(KEYS):
+        for number in range(KEYS_IN_A_ROW):
+            if over.wait(KEY_PAUSE_S) and number % 2 == 0:
+                return
+            latencies[name].append(terminal.press(*KEYS[name][number % 2]))
 
 
 def main() -> None:
@@ -116,7 +125,7 @@ def main() -> None:
     options = parser.parse_args()
     model = str(bundled_model())
     rates: dict[str, list[float]] = {"engine": [], "serve": [], "dashboard": []}
-    latencies: list[float] = []
+    latencies: dict[str, list[float]] = {name: [] for name in KEYS}
     with tempfile.TemporaryDirectory(prefix="stoker-bench-") as folder:
         home = Path(folder)
         for seed in range(options.rounds):
@@ -124,16 +133,20 @@ def main() -> None:
             rates["serve"].append(decode_rate(behind_server(options.tokens, seed, home, model)))
             streams, key_times = behind_dashboard(options.tokens, seed, home, model)
             rates["dashboard"].append(decode_rate(streams))
-            latencies += key_times
+            for name, seconds in key_times.items():
+                latencies[name] += seconds
     results: dict[str, Any] = {name: summarize(samples) for name, samples in rates.items()}
     engine = results["engine"]["p50"]
     results["cost"] = {name: 1 - results[name]["p50"] / engine for name in ("serve", "dashboard")}
-    results["key_to_repaint_s"] = summarize(latencies)
+    everything = [seconds for samples in latencies.values() for seconds in samples]
+    keys = {name: summarize(samples) for name, samples in latencies.items()}
+    keys["all"] = summarize(everything)
+    results["key_to_repaint_s"] = keys
     for name in rates:
         print(f"{name}: {results[name]['p50']:.1f} tokens/s")
     print(f"cost: {results['cost']}")
-    keys = results["key_to_repaint_s"]
-    print(f"key to repaint: p50 {keys['p50'] * 1000:.0f} ms, p99 {keys['p99'] * 1000:.0f} ms")
+    for name, key in keys.items():
+        print(f"key {name}: p50 {key['p50'] * 1000:.0f} ms, p99 {key['p99'] * 1000:.0f} ms")
     print(write_result("dashboard_cost", {"num_tokens": options.tokens, **results}))
 
 
