@@ -53,7 +53,9 @@ class AbortAgent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvictAgent:
-    """Drop an agent's cache. Its identity stays; its next turn recomputes what is not shared.
+    """Drop an agent's cache from memory. Its identity stays.
+
+    Its next turn reads back what is on disk and recomputes the rest, but for what others share.
 
     Attributes:
         agent_id: Whose cache to drop.
@@ -74,6 +76,36 @@ class EvictIdle:
     """
 
     done: Future[int] = field(default_factory=Future)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmAgent:
+    """Bring an agent's cache from disk into memory, ahead of its next turn.
+
+    Attributes:
+        agent_id: The agent.
+        done: Resolves to the tokens that are in memory afterwards; fails with AgentNotFoundError,
+            AgentBusyError, or NotOnDiskError when there is nothing to bring.
+    """
+
+    agent_id: str
+    done: Future[int] = field(default_factory=Future)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForkAgent:
+    """Make a new agent that starts from another's cache; they share its blocks.
+
+    Attributes:
+        agent_id: The agent to start from.
+        fork_id: Name of the new one; None lets the engine name it after the old one.
+        done: Resolves to the new agent's id; fails with AgentNotFoundError, AgentBusyError, or
+            InvalidRequestError when the name is taken or not allowed.
+    """
+
+    agent_id: str
+    fork_id: str | None = None
+    done: Future[str] = field(default_factory=Future)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,4 +149,15 @@ class Shutdown:
     drain_s: float = 5.0
 
 
-Command = Generate | Abort | AbortAgent | EvictAgent | EvictIdle | PinAgent | Note | Shutdown
+Command = (
+    Generate
+    | Abort
+    | AbortAgent
+    | EvictAgent
+    | EvictIdle
+    | WarmAgent
+    | ForkAgent
+    | PinAgent
+    | Note
+    | Shutdown
+)

@@ -58,6 +58,14 @@ class AgentBusyError(StokerError):
         super().__init__(f"cannot {action} {agent_id!r} while it has a turn in progress")
 
 
+class NotOnDiskError(StokerError):
+    """Nothing of the agent's cache is on disk."""
+
+    def __init__(self, agent_id: str) -> None:
+        self.agent_id = agent_id
+        super().__init__(f"nothing of {agent_id!r} is on disk that is not in memory")
+
+
 class OverloadedError(StokerError):
     """There is no room for the request now.
 

@@ -148,6 +148,30 @@ class PoolRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DiskRow:
+    """The warm tier: blocks on disk.
+
+    Attributes:
+        is_on: Whether blocks are being written.
+        reason_off: Why not, in words; empty when on, or when none was asked for.
+        bytes_used: Bytes of all block files.
+        bytes_budget: What they may take together; 0 when there is no warm tier.
+        num_blocks: Block files.
+        num_pending: Blocks that wait to be written.
+        num_quarantined: Files that were set aside since the start because they were not what was
+            written.
+    """
+
+    is_on: bool = False
+    reason_off: str = ""
+    bytes_used: int = 0
+    bytes_budget: int = 0
+    num_blocks: int = 0
+    num_pending: int = 0
+    num_quarantined: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BatchRow:
     """The running batch.
 
@@ -209,6 +233,7 @@ class AgentRow:
         num_context_tokens: Tokens of its context, so far.
         max_context_tokens: The model's limit.
         num_cached_tokens: Prompt tokens of the last turn that came from the cache.
+        num_restored_tokens: Those of them that were read from disk.
         num_prompt_tokens: Prompt tokens of the last turn.
         num_generated_tokens: Tokens generated in the last turn, so far.
         num_turns: Turns so far.
@@ -231,6 +256,7 @@ class AgentRow:
     num_context_tokens: int = 0
     max_context_tokens: int = 0
     num_cached_tokens: int = 0
+    num_restored_tokens: int = 0
     num_prompt_tokens: int = 0
     num_generated_tokens: int = 0
     num_turns: int = 0
@@ -286,6 +312,7 @@ class EngineSnapshot:
         model_detail: The active model.
         device_detail: The device.
         pool: The block pool.
+        disk: The warm tier.
         batch: The running batch.
         throughput: Rates and totals.
         agents: One row each, most recently active first.
@@ -303,6 +330,7 @@ class EngineSnapshot:
     model_detail: ModelRow | None = None
     device_detail: DeviceRow = DeviceRow()
     pool: PoolRow = PoolRow()
+    disk: DiskRow = DiskRow()
     batch: BatchRow = BatchRow()
     throughput: ThroughputRow = ThroughputRow()
     agents: tuple[AgentRow, ...] = ()
@@ -342,6 +370,7 @@ def from_json(data: dict[str, Any]) -> EngineSnapshot:
     fields["model_detail"] = ModelRow(**model) if model else None
     fields["device_detail"] = DeviceRow(**device)
     fields["pool"] = PoolRow(**pool)
+    fields["disk"] = DiskRow(**data["disk"])
     fields["batch"] = BatchRow(**data["batch"])
     fields["throughput"] = ThroughputRow(**data["throughput"])
     fields["agents"] = tuple(

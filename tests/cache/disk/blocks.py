@@ -14,7 +14,7 @@ from engine.cache.disk.store import BlockStore
 
 SPACE = KVSpace("a" * 64, "v1 2 layers float32 k1x4 v1x4")
 OTHER_MODEL = KVSpace("b" * 64, SPACE.kv_format)
-OTHER_FORMAT = KVSpace(SPACE.fingerprint, "v1 2 layers bits4")
+OTHER_FORMAT = KVSpace(SPACE.fingerprint, SPACE.kv_format.replace("32", "16"))
 PLENTY = 1 << 30
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sqlite3
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from engine.cache.disk.block_file import encode
+from engine.cache.disk import durable
+from engine.cache.disk.block_file import decode, encode
+from engine.cache.disk.block_files import DiskRefusedError
 from engine.cache.disk.block_index import FRESH_S, BlockIndex
 from engine.cache.disk.index_database import IndexDatabase
 from engine.cache.disk.records import BlockRecord, KVSpace
@@ -142,9 +146,15 @@ def test_a_forgotten_agent_stays_forgotten(tmp_path: Path) -> None:
 # Believing
 
 
-def overwrite(path: Path, record: BlockRecord, space: KVSpace) -> None:
+def overwrite(path: Path, record: BlockRecord, space: KVSpace = SPACE) -> None:
     """Puts a sound block file in the place of another."""
     path.write_bytes(b"".join(encode(record, space)))
+
+
+def written_for(path: Path, space: KVSpace) -> None:
+    """The same block with the same name and size, of another model or format."""
+    record, _ = decode(path.read_bytes())
+    overwrite(path, record, space)
 
 
 def flip(path: Path, position: int) -> None:
@@ -175,9 +185,9 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "longer": lambda path: os.truncate(path, path.stat().st_size + 1),
     "bit in header": lambda path: flip(path, 100),
     "bit in data": lambda path: flip(path, -7),
-    "wrong model": lambda path: overwrite(path, OTHER, OTHER_MODEL),
-    "wrong format": lambda path: overwrite(path, OTHER, OTHER_FORMAT),
-    "another block": lambda path: overwrite(path, OTHER, SPACE),
+    "wrong model": lambda path: written_for(path, OTHER_MODEL),
+    "wrong format": lambda path: written_for(path, OTHER_FORMAT),
+    "another block": lambda path: overwrite(path, OTHER),
     "symbolic link": replace_by_link,
     "pipe": lambda path: replace_by(path, os.mkfifo),
     "folder": lambda path: replace_by(path, Path.mkdir),
@@ -260,6 +270,53 @@ def test_vanished_file_is_a_miss(tmp_path: Path) -> None:
         assert read(store, chain(2)) == []
         assert events.kinds() == ["miss"]
         assert store.num_quarantined == 0
+
+
+def test_block_unlike_those_before_it_is_not_handed_over(tmp_path: Path) -> None:
+    events = Events()
+    records = chain(3)
+    odd = [records[0], replace(records[1], tensors=records[1].tensors[:-1]), records[2]]
+    with opened(tmp_path, events=events) as (store, _):
+        write_all(store, odd)
+        assert list(store.read_blocks(hashes(odd))) == odd[:1]
+        assert "unlike" in events.texts("quarantine")[0]
+
+
+def test_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill_up(fd: int, buffers: list[memoryview]) -> int:
+        os.write(fd, buffers[0])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with opened(tmp_path) as (store, _):
+        with monkeypatch.context() as patch:
+            patch.setattr("os.writev", fill_up)
+            with pytest.raises(DiskRefusedError, match="No space left on device"):
+                store.write_block(chain(1)[0])
+        assert [path for path in (tmp_path / "kv").rglob("*") if path.is_file()] == []
+        assert len(store.index) == 0
+
+
+def test_block_is_synced_before_it_has_its_name_and_its_name_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    with opened(tmp_path) as (store, _):
+        write_all(store, chain(1))
+        real_sync, real_rename = durable.sync, os.rename
+
+        def sync(fd: int) -> None:
+            steps.append("folder" if stat.S_ISDIR(os.fstat(fd).st_mode) else "file")
+            real_sync(fd)
+
+        def rename(source: Path, target: Path) -> None:
+            steps.append("rename")
+            real_rename(source, target)
+
+        monkeypatch.setattr(durable, "sync", sync)
+        monkeypatch.setattr(os, "rename", rename)
+        write_all(store, chain(2)[1:])
+
+    assert steps[-3:] == ["file", "rename", "folder"]
 
 
 def test_every_bit_flip_on_disk_is_found(tmp_path: Path) -> None:
@@ -363,6 +420,14 @@ def test_lost_index_is_rebuilt_from_the_files(tmp_path: Path, how: str) -> None:
         assert read(store, records) == records
 
 
+def test_index_maps_no_shared_memory(tmp_path: Path) -> None:
+    """A mapped file that is cut short, or that a full disk cannot back, would end the process."""
+    with opened(tmp_path) as (store, _):
+        write_all(store, chain(1))
+        store.save()
+        assert sorted(os.listdir(tmp_path)) == ["index.db", "index.db-wal", "kv", "stoker.lock"]
+
+
 def test_an_old_log_beside_a_new_database_is_not_believed(tmp_path: Path) -> None:
     with opened(tmp_path / "home") as (store, _):
         write_all(store, chain(1))
@@ -464,6 +529,18 @@ def test_file_in_the_folder_of_another_model_is_not_adopted(tmp_path: Path) -> N
         assert read(store, [record]) == []
 
 
+def test_file_under_a_wrong_name_is_not_adopted(tmp_path: Path) -> None:
+    first, second = chain(2)
+    with opened(tmp_path) as (store, _):
+        write_all(store, [first])
+    path_of(tmp_path, second).parent.mkdir(exist_ok=True)
+    shutil.move(path_of(tmp_path, first), path_of(tmp_path, second))
+
+    with opened(tmp_path) as (store, _):
+        assert len(store.index) == 0
+        assert store.num_quarantined == 1
+
+
 def test_missing_files_cut_the_agents_that_had_them(tmp_path: Path) -> None:
     records = chain(4, num_tail_tokens=8)
     with opened(tmp_path) as (store, _):
@@ -499,6 +576,31 @@ def test_the_oldest_go_first_and_tails_before_heads(tmp_path: Path) -> None:
         assert read(store, new) == new
         assert store.num_evicted == 1
         assert events.kinds() == ["evict"]
+
+
+@pytest.mark.parametrize("how", ["read", "touch", "write", "save"])
+def test_what_was_used_is_kept(tmp_path: Path, how: str) -> None:
+    clock = Clock()
+    first, second = chain(1, seed=1), chain(1, seed=2)
+    size = file_bytes(first[0], tmp_path)
+    budget_bytes = 2 * size + size // 2
+    with opened(tmp_path / "d", budget_bytes=budget_bytes, clock=clock) as (store, _):
+        for records in (first, second):
+            clock.now += 1
+            write_all(store, records)
+        clock.now += 1
+        uses: dict[str, Callable[[], object]] = {
+            "read": lambda: read(store, first),
+            "touch": lambda: store.touch(hashes(first)),
+            "write": lambda: write_all(store, first),
+            "save": lambda: store.save_agent(agent("repo-a", first)),
+        }
+        uses[how]()
+        clock.now += 1
+        write_all(store, chain(1, seed=3))
+
+        assert read(store, first) == first
+        assert read(store, second) == []
 
 
 def test_blocks_that_nobody_refers_to_go_before_older_ones(tmp_path: Path) -> None:

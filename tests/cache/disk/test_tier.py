@@ -233,6 +233,21 @@ def test_forgetting_takes_the_place_of_saving(setup: Setup) -> None:
     again.tier.close(1.0)
 
 
+def test_blocks_touched_in_memory_stay_on_disk(tmp_path: Path) -> None:
+    first, second, third = (block(SPACE.root_hash, seed) for seed in range(3))
+    setup = Setup(tmp_path, DiskLimits(budget_bytes=first.num_bytes * 3))
+    setup.tier.open()
+    setup.write([first, second])
+    setup.tier.touch([first.block_hash])
+    assert setup.tier.write(third)
+    until(lambda: setup.tier.has(third.block_hash))
+
+    assert setup.tier.has(first.block_hash)
+    assert not setup.tier.has(second.block_hash)
+    assert setup.tier.stats.num_evicted == 1
+    setup.tier.close(1.0)
+
+
 # A disk that refuses
 
 
