@@ -1,4 +1,4 @@
-"""The one thread that touches the disk, and what it does while the disk refuses."""
+"""The one thread that touches the disk."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 from engine.cache.disk.block_files import DiskRefusedError
-from engine.cache.disk.quarantine import Note
+from engine.cache.disk.outage import Outage
 from engine.cache.disk.records import AgentRecord
 from engine.cache.disk.store import BlockStore
 from engine.cache.disk.work_queue import (
@@ -28,46 +28,6 @@ _MAX_UNSAVED_BLOCKS = 64
 
 _IDLE_SAVE_S = 0.5
 _LAST_WRITE_S = 10.0
-
-
-class Outage:
-    """Whether the disk refuses, since when it may be tried again, and the two events of it."""
-
-    def __init__(self, note: Note, retry_s: float, max_retry_s: float) -> None:
-        """Starts without an outage.
-
-        Args:
-            note: Takes an event when one begins and one when it ends.
-            retry_s: Seconds to the first new attempt; doubles with each that fails.
-            max_retry_s: And not beyond this.
-        """
-        self._note = note
-        self._first_retry_s = retry_s
-        self._max_retry_s = max_retry_s
-        self._retry_s = retry_s
-        self._retry_at_s = 0.0
-        self.reason = ""
-
-    def begin(self, reason: str) -> None:
-        """The disk has refused, or has refused again."""
-        if not self.reason:
-            self._retry_s = self._first_retry_s
-            text = f"writing caches to disk is off: {reason}; they stay in memory"
-            self._note("disk", text, "warning")
-        self.reason = reason
-        self._retry_at_s = time.monotonic() + self._retry_s
-        self._retry_s = min(self._retry_s * 2, self._max_retry_s)
-
-    def end(self) -> None:
-        """The disk has taken something."""
-        if self.reason:
-            self.reason = ""
-            self._note("disk", "writing caches to disk is on again", "info")
-
-    @property
-    def wait_s(self) -> float:
-        """Seconds until the disk may be tried again; 0 when it may be now."""
-        return max(0.0, self._retry_at_s - time.monotonic()) if self.reason else 0.0
 
 
 class DiskThread:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.cache.disk.disk_thread import DiskThread, Outage
+from engine.cache.disk.disk_thread import DiskThread
+from engine.cache.disk.outage import Outage
 from engine.cache.disk.quarantine import Note
 from engine.cache.disk.records import AgentRecord, BlockRecord, DiskStats, KVSpace
 from engine.cache.disk.store import BlockStore

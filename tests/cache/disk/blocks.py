@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -130,3 +131,17 @@ def file_bytes(record: BlockRecord, tmp_path: Path) -> int:
     with opened(tmp_path / "for-size") as (store, _):
         write_all(store, [record])
         return store.index.num_bytes
+
+
+def read(store: BlockStore, records: Sequence[BlockRecord]) -> list[BlockRecord]:
+    """What comes back of a chain; must be a beginning of it, to the byte."""
+    found = list(store.read_blocks(hashes(records)))
+    assert found == list(records[: len(found)])
+    return found
+
+
+def replace_by_link(path: Path) -> None:
+    """A link to the very same content."""
+    target = path.parent.parent / "elsewhere"
+    shutil.move(path, target)
+    path.symlink_to(target)

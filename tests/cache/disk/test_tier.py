@@ -2,93 +2,19 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import sqlite3
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 
-from engine.cache.disk import durable, folder_lock
-from engine.cache.disk.index_database import IndexDatabase
+from engine.cache.disk import durable
 from engine.cache.disk.records import AgentRecord, BlockRecord
-from engine.cache.disk.tier import DiskLimits, DiskTier
+from engine.cache.disk.tier import DiskLimits
 from engine.errors import DataFolderInUseError
-from tests.cache.disk.blocks import PLENTY, SPACE, Events, agent, block, chain, hashes, path_of
-
-WAIT_S = 20.0
-
-
-class Setup:
-    """A tier on a folder, and what it said."""
-
-    def __init__(self, folder: Path, limits: DiskLimits) -> None:
-        self.folder = folder
-        self.events = Events()
-        self.tier = DiskTier(folder, SPACE, limits, self.events)
-
-    def read(self, records: Sequence[BlockRecord]) -> list[BlockRecord]:
-        """Waits for blocks."""
-        answer: Future[tuple[BlockRecord, ...]] = Future()
-        self.tier.read(hashes(records), answer.set_result)
-        return list(answer.result(WAIT_S))
-
-    def save(self, record: AgentRecord) -> AgentRecord:
-        """Waits until an agent is saved."""
-        answer: Future[AgentRecord] = Future()
-        self.tier.save_agent(record, answer.set_result)
-        return answer.result(WAIT_S)
-
-    def write(self, records: Sequence[BlockRecord]) -> None:
-        """Offers blocks until they are on disk."""
-        for record in records:
-            assert self.tier.write(record)
-        until(lambda: all(self.tier.has(block_hash) for block_hash in hashes(records)))
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Waits for a condition."""
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.002)
-
-
-LIMITS = DiskLimits(budget_bytes=PLENTY, retry_s=0.02, max_retry_s=0.05)
-
-
-@pytest.fixture
-def setup(tmp_path: Path) -> Iterator[Setup]:
-    """An open, empty tier."""
-    setup = Setup(tmp_path / "home", LIMITS)
-    assert setup.tier.open() == ()
-    yield setup
-    setup.tier.close(flush_s=5.0)
-
-
-class Gate:
-    """Holds back the call it stands for until it is opened."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, target: str) -> None:
-        module, name = durable, target
-        real = getattr(module, name)
-        self.reached = threading.Event()
-        self._open = threading.Event()
-
-        def wait_and_call(*arguments: object) -> object:
-            self.reached.set()
-            assert self._open.wait(WAIT_S)
-            return real(*arguments)
-
-        monkeypatch.setattr(module, name, wait_and_call)
-
-    def open(self) -> None:
-        """Lets calls through."""
-        self._open.set()
+from tests.cache.disk.blocks import PLENTY, SPACE, agent, block, chain, hashes, path_of
+from tests.cache.disk.tier_setup import LIMITS, WAIT_S, Gate, Setup, until
 
 
 def test_what_was_saved_is_there_after_a_restart(setup: Setup) -> None:
@@ -246,126 +172,6 @@ def test_blocks_touched_in_memory_stay_on_disk(tmp_path: Path) -> None:
     assert not setup.tier.has(second.block_hash)
     assert setup.tier.stats.num_evicted == 1
     setup.tier.close(1.0)
-
-
-# A disk that refuses
-
-
-REFUSALS = [
-    (durable, "sync", errno.EIO),
-    (os, "writev", errno.ENOSPC),
-    (os, "writev", errno.EDQUOT),
-    (os, "rename", errno.EACCES),
-    (os, "mkdir", errno.EROFS),
-]
-
-
-@pytest.mark.parametrize(("module", "name", "number"), REFUSALS)
-def test_refusal_is_one_event_and_ends_by_itself(
-    setup: Setup, module: object, name: str, number: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    records = chain(3)
-
-    def refuse(*_: object, **__: object) -> int:
-        raise OSError(number, os.strerror(number))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(module, name, refuse)
-        assert setup.tier.write(records[0])
-        until(lambda: not setup.tier.stats.is_on)
-        assert os.strerror(number) in setup.tier.stats.reason_off
-        assert not setup.tier.write(records[1]), "it stays with the caller"
-        assert setup.read(records[:1]) == records[:1], "what waits is still in memory"
-        time.sleep(0.2)
-        assert setup.events.kinds() == ["disk"]
-
-    until(lambda: setup.tier.stats.is_on)
-    assert setup.tier.has(records[0].block_hash)
-    setup.write(records)
-    assert setup.save(agent("repo-a", records)) == agent("repo-a", records)
-    assert setup.events.kinds() == ["disk", "disk"]
-    assert temps(setup.folder) == []
-
-
-def temps(folder: Path) -> list[Path]:
-    """Files of writes that did not end."""
-    return list(folder.rglob(f"{durable.TEMP_PREFIX}*"))
-
-
-def test_short_writes_are_continued(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
-    def write_little(fd: int, buffers: Sequence[memoryview]) -> int:
-        return os.write(fd, buffers[0][:1000])
-
-    monkeypatch.setattr(os, "writev", write_little)
-    setup.write(chain(1))
-    assert setup.read(chain(1)) == chain(1)
-
-
-def test_an_index_that_refuses_is_retried_and_nothing_is_acknowledged_before(
-    setup: Setup, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    records = chain(2)
-    setup.write(records)
-    answer: Future[AgentRecord] = Future()
-
-    def refuse(*_: object) -> None:
-        raise sqlite3.OperationalError("database or disk is full")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(IndexDatabase, "save", refuse)
-        setup.tier.save_agent(agent("repo-a", records), answer.set_result)
-        until(lambda: not setup.tier.stats.is_on)
-        time.sleep(0.1)
-        assert not answer.done()
-
-    assert answer.result(WAIT_S) == agent("repo-a", records)
-    until(lambda: setup.tier.stats.is_on)
-    assert setup.events.kinds() == ["disk", "disk"]
-
-
-def test_a_folder_that_cannot_be_opened_is_tried_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    records = chain(2)
-    first = Setup(tmp_path, LIMITS)
-    first.tier.open()
-    first.write(records)
-    first.tier.close(5.0)
-    setup = Setup(tmp_path, LIMITS)
-
-    def refuse(*_: object) -> None:
-        raise OSError(errno.EROFS, "Read-only file system")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(folder_lock.FolderLock, "acquire", refuse)
-        assert setup.tier.open() == ()
-        assert not setup.tier.stats.is_on
-        assert not setup.tier.write(records[0])
-        assert setup.read(records) == []
-
-    until(lambda: setup.tier.stats.is_on)
-    assert setup.read(records) == records
-    assert setup.events.kinds() == ["disk", "disk"]
-    setup.tier.close(1.0)
-
-
-def test_closing_while_the_disk_refuses_is_quick_and_honest(
-    setup: Setup, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object) -> int:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "writev", refuse)
-    setup.tier.write(chain(1)[0])
-    until(lambda: not setup.tier.stats.is_on)
-    began_s = time.monotonic()
-
-    assert not setup.tier.close(flush_s=30.0)
-
-    assert time.monotonic() - began_s < 5.0
-
-
-# The end
 
 
 def test_closing_writes_what_waits(setup: Setup) -> None:
