@@ -16,7 +16,7 @@ from typing import NoReturn
 from app.config import BUNDLED_MODEL, SETTING_FIELDS, ConfigError, Settings, load_settings
 from app.paths import find_paths
 from app.version import __version__
-from engine.errors import InvalidRequestError, ModelNotFoundError, StokerError
+from engine.errors import DataFolderInUseError, InvalidRequestError, ModelNotFoundError, StokerError
 
 EXIT_OK = 0
 EXIT_USER = 1
@@ -71,8 +71,10 @@ def _complain(message: str) -> None:
 def _exit_status(error: StokerError) -> int:
     from app.api.errors import BindError
 
-    is_users = isinstance(error, ConfigError | InvalidRequestError | ModelNotFoundError | BindError)
-    return EXIT_USER if is_users else EXIT_SYSTEM
+    users = (
+        ConfigError | InvalidRequestError | ModelNotFoundError | BindError | DataFolderInUseError
+    )
+    return EXIT_USER if isinstance(error, users) else EXIT_SYSTEM
 
 
 class _Parser(argparse.ArgumentParser):

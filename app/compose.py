@@ -19,7 +19,7 @@ from engine.commands import Shutdown
 from engine.engine import Engine
 from engine.face import EngineFace
 from engine.scheduler import SchedulerLimits
-from engine.settings import EngineSettings, Progress
+from engine.settings import DiskSettings, EngineSettings, Progress
 
 if TYPE_CHECKING:
     from engine.models.catalog import ModelSource
@@ -42,12 +42,14 @@ _QUIET_ENVIRONMENT = {
 }
 
 
-def build_engine(settings: Settings, paths: Paths) -> Engine:
+def build_engine(settings: Settings, paths: Paths, *, keeps_caches: bool = True) -> Engine:
     """An engine that has not started.
 
     Args:
         settings: The user's settings.
         paths: Where Stoker keeps its things.
+        keeps_caches: Whether caches go to disk, as the settings say; only one process at a time
+            can do that in a data folder.
     """
     os.environ.update(_QUIET_ENVIRONMENT)
 
@@ -61,6 +63,7 @@ def build_engine(settings: Settings, paths: Paths) -> Engine:
             find_model=find,
             cache_dir=paths.cache_dir,
             kv_budget_bytes=settings.kv_budget_bytes,
+            disk=_disk(settings, paths) if keeps_caches else None,
             batch_window_ms=settings.batch_window_ms,
             limits=SchedulerLimits(
                 max_waiting=settings.max_waiting, decode_stall_ms=settings.decode_stall_ms
@@ -97,9 +100,12 @@ def run_dashboard(settings: Settings) -> int:
 
     Raises:
         BindError: The port is taken; nothing was drawn.
+        DataFolderInUseError: Another Stoker has the data folder; nothing was drawn.
     """
     paths = find_paths()
     set_up_logging(paths.log_dir, settings.log_level)
+    if disk := _disk(settings, paths):
+        disk.check_free()
     engine = build_engine(settings, paths)
     api = build_api(settings, engine)
     from app.dashboard.app import StokerApp
@@ -133,9 +139,12 @@ def run_headless(settings: Settings, *, quiet: bool) -> int:
 
     Raises:
         BindError: The port is taken.
+        DataFolderInUseError: Another Stoker has the data folder.
     """
     paths = find_paths()
     set_up_logging(paths.log_dir, settings.log_level)
+    if disk := _disk(settings, paths):
+        disk.check_free()
     engine = build_engine(settings, paths)
     api = build_api(settings, engine)
     _stop_on_signals(engine)
@@ -151,6 +160,12 @@ def run_headless(settings: Settings, *, quiet: bool) -> int:
             engine.send(Shutdown(drain_s=0.0))
     failed = _take_apart(engine, api)
     return failed or (2 if api.failure is not None else 0)
+
+
+def _disk(settings: Settings, paths: Paths) -> DiskSettings | None:
+    if not settings.kv_disk_bytes:
+        return None
+    return DiskSettings(folder=paths.data_dir, budget_bytes=settings.kv_disk_bytes)
 
 
 def _say(text: str) -> None:

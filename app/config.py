@@ -64,6 +64,7 @@ class Settings:
         unknown_model: ``active`` serves model names that are not here by the active model,
             ``reject`` answers 404.
         kv_budget_bytes: Bytes of KV cache in RAM; 0 lets Stoker choose.
+        kv_disk_bytes: Bytes of KV cache on disk; 0 keeps none.
         max_waiting: Requests that may wait before more are turned away.
         decode_stall_ms: How long a prefill slice may hold up running sequences, in milliseconds.
         batch_window_ms: How long an idle engine waits for company for a first request, in
@@ -97,6 +98,9 @@ class Settings:
     )
     kv_budget_bytes: int = _setting(
         0, parse_bytes, "SIZE", "KV cache in RAM, e.g. 6GB; 0 lets Stoker choose"
+    )
+    kv_disk_bytes: int = _setting(
+        20_000_000_000, parse_bytes, "SIZE", "KV cache on disk, e.g. 20GB; 0 keeps none"
     )
     max_waiting: int = _setting(
         256,

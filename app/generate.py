@@ -35,7 +35,7 @@ def run_generate(
     Raises:
         StokerError: The model cannot be loaded, or the prompt cannot be served.
     """
-    engine = build_engine(settings, find_paths())
+    engine = build_engine(settings, find_paths(), keeps_caches=False)
     engine.start()
     try:
         _await_model(engine, show=not quiet and sys.stderr.isatty())

@@ -149,15 +149,5 @@ class Shutdown:
     drain_s: float = 5.0
 
 
-Command = (
-    Generate
-    | Abort
-    | AbortAgent
-    | EvictAgent
-    | EvictIdle
-    | WarmAgent
-    | ForkAgent
-    | PinAgent
-    | Note
-    | Shutdown
-)
+AgentCommand = AbortAgent | EvictAgent | EvictIdle | WarmAgent | ForkAgent | PinAgent
+Command = Generate | Abort | AgentCommand | Note | Shutdown

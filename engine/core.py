@@ -8,17 +8,21 @@ from dataclasses import dataclass
 
 from engine.cache.agents import Agent, AgentStore
 from engine.cache.block import BLOCK_TOKENS, root_hash
+from engine.cache.disk.tier import DiskTier
 from engine.cache.pool import BlockPool
 from engine.cache.spec import CacheSpec
 from engine.commands import Generate
 from engine.errors import (
     ContextExceededError,
+    NotOnDiskError,
     PoolExhaustedError,
     StokerError,
 )
 from engine.models.chat import ModelChat
 from engine.models.stops import StopMatcher
 from engine.output import Output
+from engine.persistence import Persistence, Post
+from engine.relief import Relief
 from engine.request import Request
 from engine.residency import Residency
 from engine.runtime.runner import ModelRunner
@@ -27,6 +31,10 @@ from engine.scheduler import Scheduler, SchedulerLimits
 from engine.sequence import Sequence
 from engine.stepper import Stepper
 from engine.telemetry import Telemetry
+
+
+def _at_once(action: Callable[[], None]) -> None:
+    action()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +50,8 @@ class CoreParts:
         num_blocks: Size of the pool.
         limits: Bounds of the scheduler.
         telemetry: Takes events and measurements.
+        tier: The warm tier, not yet open; None keeps nothing on disk.
+        post: Has something done on the engine's thread, soon; may be called from any thread.
     """
 
     runner: ModelRunner
@@ -52,6 +62,8 @@ class CoreParts:
     num_blocks: int
     limits: SchedulerLimits
     telemetry: Telemetry
+    tier: DiskTier | None = None
+    post: Post = _at_once
 
 
 class EngineCore:
@@ -70,23 +82,48 @@ class EngineCore:
         self.pool = BlockPool(parts.num_blocks, parts.spec.block_bytes)
         self.agents = AgentStore(self.pool)
         self.scheduler = Scheduler(parts.limits)
+        root = root_hash(parts.fingerprint, parts.spec.kv_format)
         self._residency = Residency(
             self.pool,
             self.agents,
             parts.runner,
-            root_hash(parts.fingerprint, parts.spec.kv_format),
+            Relief(self.pool, self.agents, parts.telemetry.note),
+            root,
             reuses=parts.reuses,
-            note=parts.telemetry.note,
         )
+        self.persistence = self._open(parts, root) if parts.tier and parts.reuses else None
         self.stepper = Stepper(
             parts.runner,
             parts.chat,
             self.scheduler,
             self._residency,
             self.agents,
+            self.persistence,
             parts.telemetry,
             clock,
         )
+
+    def _open(self, parts: CoreParts, root: bytes) -> Persistence:
+        """Opens the warm tier and takes in the agents it knows.
+
+        Raises:
+            DataFolderInUseError: Another process has the folder.
+        """
+        assert parts.tier is not None
+        persistence = Persistence(
+            parts.tier,
+            self.pool,
+            self.agents,
+            parts.runner,
+            root,
+            make_room=lambda n: self._residency.relief.make_room(n, ()),
+            post=parts.post,
+            note=parts.telemetry.note,
+            clocks=(self._clock, time.time),
+        )
+        persistence.adopt(parts.tier.open())
+        self._residency.on_sealed = persistence.keep_block
+        return persistence
 
     @property
     def max_context_tokens(self) -> int:
@@ -120,13 +157,15 @@ class EngineCore:
         self.scheduler.add(sequence)
         agent.num_active += 1
         self.agents.touch(agent, sequence.arrival_s)
+        if self.persistence is not None:
+            self.persistence.prefetch(sequence)
         return agent.agent_id
 
     def _check_room(self, request: Request) -> None:
         num_prompt = len(request.prompt_token_ids)
         if num_prompt >= self.max_context_tokens:
             raise ContextExceededError(num_prompt, self.max_context_tokens)
-        if not self._residency.can_ever_hold(num_prompt + 1):
+        if not self._residency.can_ever_hold(num_prompt + 1, request.agent_id):
             raise PoolExhaustedError(
                 f"pinned agents leave no room for {num_prompt} tokens; unpin one or wait",
                 self.scheduler.retry_after_s(),
@@ -210,7 +249,45 @@ class EngineCore:
         if agent.pinned != pinned:
             agent.pinned = pinned
             self._telemetry.note("pin" if pinned else "unpin", agent_id)
+            if self.persistence is not None:
+                self.persistence.keep_facts(agent)
         return pinned
+
+    def warm(self, agent_id: str, done: Callable[[int], None]) -> None:
+        """Brings an agent's cache from disk into memory.
+
+        Args:
+            agent_id: The agent.
+            done: Told how many of its tokens are in memory afterwards.
+
+        Raises:
+            AgentNotFoundError: There is no such agent.
+            AgentBusyError: A turn of it is in progress.
+            NotOnDiskError: Nothing of it is on disk that is not in memory.
+        """
+        agent = self.agents.get(agent_id)
+        if self.persistence is None:
+            raise NotOnDiskError(agent_id)
+        self.persistence.warm(agent, done)
+
+    def fork(self, agent_id: str, fork_id: str | None) -> str:
+        """Makes a new agent that starts from another's cache.
+
+        Returns:
+            The new agent's id.
+
+        Raises:
+            AgentNotFoundError: There is no such agent.
+            AgentBusyError: A turn of it is in progress.
+            InvalidRequestError: The new name is taken or not allowed.
+        """
+        agent = self.agents.get(agent_id)
+        fork = self.agents.fork(agent, fork_id)
+        fork.last_active_s = self._clock()
+        self._telemetry.note("fork", f"{fork.agent_id} from {agent_id}")
+        if self.persistence is not None:
+            self.persistence.keep_facts(fork)
+        return fork.agent_id
 
     # Steps
 

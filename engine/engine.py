@@ -8,18 +8,22 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from engine.commands import (
     Abort,
     AbortAgent,
+    AgentCommand,
     Command,
     EvictAgent,
     EvictIdle,
+    ForkAgent,
     Generate,
     Note,
     PinAgent,
     Shutdown,
+    WarmAgent,
 )
 from engine.errors import (
     DrainingError,
@@ -36,8 +40,22 @@ if TYPE_CHECKING:
     from engine.core import EngineCore
     from engine.loading import LoadedEngine
 
+FLUSH_S = 20.0
+"""How long the end waits for the disk."""
+
 PUBLISH_S = 0.1
 """Snapshots are drawn at most this often, but for changes of status."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Action:
+    """Something that another thread wants done on the engine's.
+
+    Attributes:
+        run: What to do.
+    """
+
+    run: Callable[[], None]
 
 
 class Engine:
@@ -50,7 +68,7 @@ class Engine:
             settings: What it is told.
         """
         self._settings = settings
-        self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
+        self._commands: queue.SimpleQueue[Command | _Action] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="stoker-engine", daemon=True)
         self._telemetry = Telemetry(time.time)
         self._started_s = time.monotonic()
@@ -100,6 +118,7 @@ class Engine:
         try:
             self._load()
             self._serve()
+            self._close()
             self._set_status(EngineStatus.STOPPED, "stopped")
         except StokerError as error:
             self._die(str(error))
@@ -119,13 +138,25 @@ class Engine:
         plan = device.prepare(self._settings.cache_dir)
         from engine.loading import load_engine
 
-        self._loaded = load_engine(self._settings, plan, self._telemetry, self._report_progress)
+        self._loaded = load_engine(
+            self._settings, plan, self._telemetry, self._report_progress, self._post
+        )
         model = self._loaded.model_row
         seconds = time.monotonic() - began_s
         self._telemetry.note(
             "load", f"{model.model_id} in {seconds:.1f} s, batching {model.batching}"
         )
         self._set_status(EngineStatus.SERVING, "serving")
+
+    def _post(self, action: Callable[[], None]) -> None:
+        self._commands.put(_Action(action))
+
+    def _close(self) -> None:
+        """Waits for what is still to be written, for a limited time."""
+        core = self._core
+        if core.persistence is not None:
+            self._set_status(EngineStatus.DRAINING, "writing caches to disk")
+            core.persistence.tier.close(FLUSH_S)
 
     def _report_progress(self, share: float, text: str) -> None:
         self._progress = share
@@ -134,11 +165,11 @@ class Engine:
     def _serve(self) -> None:
         core = self._core
         while True:
-            self._drain_commands(block=not core.scheduler.has_work)
+            self._drain_commands(block=not core.scheduler.can_step)
             if self._is_over():
                 core.abort_all()
                 return
-            if core.scheduler.has_work:
+            if core.scheduler.can_step:
                 core.step()
                 self._num_steps += 1
             self._publish()
@@ -174,26 +205,38 @@ class Engine:
                 until_s = time.monotonic() + (window_s if alone else 0.0)
             wait_s = max(0.0, until_s - time.monotonic())
 
-    def _obey(self, command: Command) -> None:
+    def _obey(self, command: Command | _Action) -> None:
         core = self._core
         match command:
             case Generate():
                 _answer(command.admitted, lambda: self._submit(command))
             case Abort():
                 core.abort(command.request_id, command.reason)
+            case Note():
+                self._telemetry.note(command.kind, command.text, command.level)
+            case Shutdown():
+                self._begin_drain(command.drain_s)
+            case _Action():
+                command.run()
+            case _:
+                self._act_on_agent(command)
+        self._num_steps += 1
+
+    def _act_on_agent(self, command: AgentCommand) -> None:
+        core = self._core
+        match command:
             case AbortAgent():
                 _answer(command.done, lambda: core.abort_agent(command.agent_id))
             case EvictAgent():
                 _answer(command.done, lambda: core.evict(command.agent_id))
             case EvictIdle():
                 _answer(command.done, core.evict_idle)
+            case WarmAgent():
+                self._warm(command)
+            case ForkAgent():
+                _answer(command.done, lambda: core.fork(command.agent_id, command.fork_id))
             case PinAgent():
                 _answer(command.done, lambda: core.pin(command.agent_id, command.pinned))
-            case Note():
-                self._telemetry.note(command.kind, command.text, command.level)
-            case Shutdown():
-                self._begin_drain(command.drain_s)
-        self._num_steps += 1
 
     def _submit(self, command: Generate) -> str:
         if self._drain_until_s is not None:
@@ -203,6 +246,14 @@ class Engine:
         except StokerError as error:
             self._telemetry.note("reject", f"{command.request.agent_id or 'new agent'}: {error}")
             raise
+
+    def _warm(self, command: WarmAgent) -> None:
+        if not command.done.set_running_or_notify_cancel():
+            return
+        try:
+            self._core.warm(command.agent_id, command.done.set_result)
+        except StokerError as error:
+            command.done.set_exception(error)
 
     def _begin_drain(self, drain_s: float) -> None:
         self._drain_until_s = time.monotonic() + drain_s

@@ -6,13 +6,16 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from engine.cache.disk.records import KVSpace
+from engine.cache.disk.tier import DiskLimits, DiskTier
 from engine.core import CoreParts, EngineCore
 from engine.models.chat import ModelChat
-from engine.publisher import agent_row, batch_row, block_map, pool_row
+from engine.persistence import Post
+from engine.publisher import agent_row, batch_row, block_map, disk_row, pool_row
 from engine.runtime import device
 from engine.runtime.device import DevicePlan, DeviceProfile
 from engine.runtime.loader import LoadedModel, load
-from engine.settings import EngineSettings, Progress
+from engine.settings import DiskSettings, EngineSettings, Progress
 from engine.snapshot import DeviceRow, ModelRow
 from engine.telemetry import Telemetry
 
@@ -44,13 +47,14 @@ class LoadedEngine:
         """
         core = self.core
         order = list(core.agents)[::-1]
-        blocks = block_map(core.pool, core.scheduler.running, order)
+        blocks = block_map(core.pool, core.scheduler.running, order, core.persistence)
         memory = device.read_memory()
         rows = tuple(
             agent_row(
                 agent,
                 core.active_sequence(agent) if agent.num_active else None,
                 blocks=blocks,
+                persistence=core.persistence,
                 block_bytes=core.pool.block_bytes,
                 scheduler=core.scheduler,
                 max_context_tokens=core.max_context_tokens,
@@ -73,13 +77,18 @@ class LoadedEngine:
                 memory_limit_bytes=self.device_row.memory_limit_bytes,
             ),
             "pool": pool_row(core.pool, core.agents, blocks),
+            "disk": disk_row(core.persistence),
             "batch": batch_row(core.scheduler, core.stepper.reading, now_s),
             "agents": rows,
         }
 
 
 def load_engine(
-    settings: EngineSettings, plan: DevicePlan, telemetry: Telemetry, progress: Progress
+    settings: EngineSettings,
+    plan: DevicePlan,
+    telemetry: Telemetry,
+    progress: Progress,
+    post: Post,
 ) -> LoadedEngine:
     """Loads the model; runs on the engine's thread, which owns mlx from here on.
 
@@ -88,8 +97,10 @@ def load_engine(
         plan: What ``device.prepare`` returned, before mlx was imported.
         telemetry: Takes events.
         progress: Told how far it is.
+        post: Has something done on the engine's thread, soon.
 
     Raises:
+        DataFolderInUseError: Another Stoker keeps its caches in the same folder.
         ModelLoadError: There is no such model, or it cannot be run.
     """
     began_s = time.monotonic()
@@ -100,7 +111,7 @@ def load_engine(
     notes = (*profile.fallbacks, *model.notes)
     for note in notes:
         telemetry.note("fallback", note, "warning")
-    core = _core(settings, telemetry, profile, model, chat, source.fingerprint)
+    core = _core(settings, telemetry, post, profile, model, chat, source.fingerprint)
     model_row = ModelRow(
         model_id=source.model_id,
         path=str(source.path),
@@ -126,6 +137,7 @@ def load_engine(
 def _core(
     settings: EngineSettings,
     telemetry: Telemetry,
+    post: Post,
     profile: DeviceProfile,
     model: LoadedModel,
     chat: ModelChat,
@@ -143,5 +155,21 @@ def _core(
             num_blocks=spec.num_blocks(budget_bytes),
             limits=settings.limits,
             telemetry=telemetry,
+            tier=_tier(settings.disk, KVSpace(fingerprint, spec.kv_format), telemetry, post),
+            post=post,
         )
     )
+
+
+def _tier(
+    disk: DiskSettings | None, space: KVSpace, telemetry: Telemetry, post: Post
+) -> DiskTier | None:
+    """The warm tier, not yet open; None where none is wanted."""
+    if disk is None:
+        return None
+
+    def note(kind: str, text: str, level: str) -> None:
+        # The tier notes on its own thread; events belong to the engine's.
+        post(lambda: telemetry.note(kind, text, level))
+
+    return DiskTier(disk.folder, space, DiskLimits(budget_bytes=disk.budget_bytes), note)

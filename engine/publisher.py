@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from engine.cache.agents import Agent, AgentStore, LastTurn
 from engine.cache.block import KVBlock
 from engine.cache.pool import BlockPool
+from engine.persistence import Persistence
 from engine.scheduler import Scheduler
 from engine.sequence import Sequence, SequenceStatus
 from engine.snapshot import (
@@ -16,6 +17,7 @@ from engine.snapshot import (
     AgentStatus,
     BatchRow,
     BlockState,
+    DiskRow,
     PoolRow,
 )
 
@@ -63,13 +65,19 @@ class BlockMap:
         return sum(block.block_id in self.shared for block in table)
 
 
-def block_map(pool: BlockPool, running: Iterable[Sequence], order: list[Agent]) -> BlockMap:
+def block_map(
+    pool: BlockPool,
+    running: Iterable[Sequence],
+    order: list[Agent],
+    persistence: Persistence | None,
+) -> BlockMap:
     """Looks through every table once.
 
     Args:
         pool: The pool.
         running: Sequences that run; their holds count for their agents.
         order: Agents in the order of the snapshot's rows.
+        persistence: Knows what is on disk; None without a warm tier.
     """
     states = bytearray(pool.num_total_blocks)
     for block in pool:
@@ -85,11 +93,27 @@ def block_map(pool: BlockPool, running: Iterable[Sequence], order: list[Agent]) 
             states[block.block_id] = state
     for block_id in shared:
         states[block_id] = BlockState.SHARED
+    if persistence is not None:
+        _mark_dirty(pool, states, persistence)
     owners = bytearray([NO_OWNER]) * pool.num_total_blocks
     for block_id, number in holders.items():
         owners[block_id] = number % MAX_OWNERS
     num_running = sum(len(sequence.working_blocks) for sequence in sequences.values())
     return BlockMap(bytes(states), bytes(owners), frozenset(shared), num_running)
+
+
+def _num_known(agent: Agent) -> int:
+    """Tokens of an agent's context that are not in memory any more."""
+    return agent.saved.num_tokens if agent.saved else agent.num_evicted_tokens
+
+
+def _mark_dirty(pool: BlockPool, states: bytearray, persistence: Persistence) -> None:
+    """Marks sealed blocks of idle agents that would be lost with the process."""
+    for block in pool:
+        name = block.block_hash
+        is_idle = states[block.block_id] == BlockState.HOT
+        if is_idle and name is not None and not persistence.tier.has(name):
+            states[block.block_id] = BlockState.DIRTY
 
 
 def _held_by(agent: Agent, sequence: Sequence | None) -> Iterator[tuple[KVBlock, BlockState]]:
@@ -121,6 +145,22 @@ def pool_row(pool: BlockPool, agents: AgentStore, blocks: BlockMap) -> PoolRow:
     )
 
 
+def disk_row(persistence: Persistence | None) -> DiskRow:
+    """The warm tier's numbers."""
+    if persistence is None:
+        return DiskRow()
+    stats = persistence.tier.stats
+    return DiskRow(
+        is_on=stats.is_on,
+        reason_off=stats.reason_off,
+        bytes_used=stats.bytes_used,
+        bytes_budget=stats.budget_bytes,
+        num_blocks=stats.num_blocks,
+        num_pending=stats.num_pending,
+        num_quarantined=stats.num_quarantined,
+    )
+
+
 def batch_row(scheduler: Scheduler, reading: StepReading, now_s: float) -> BatchRow:
     """The running batch."""
     waits = [now_s - sequence.arrival_s for sequence in scheduler.waiting]
@@ -141,6 +181,7 @@ def agent_row(
     sequence: Sequence | None,
     *,
     blocks: BlockMap,
+    persistence: Persistence | None,
     block_bytes: int,
     scheduler: Scheduler,
     max_context_tokens: int,
@@ -153,13 +194,15 @@ def agent_row(
         agent: The agent.
         sequence: Its turn in progress, if any; a running one before waiting ones.
         blocks: For what it shares.
+        persistence: For what is on disk; None without a warm tier.
         block_bytes: Bytes of one block.
         scheduler: For the time a prefill will take.
         max_context_tokens: The model's limit.
         decode_s: Seconds of the last decode step.
         now_s: Monotonic seconds.
     """
-    status = _status(agent, sequence)
+    warm_bytes = persistence.warm_bytes(agent) if persistence else 0
+    status = _status(agent, sequence, warm_bytes)
     turn = agent.last_turn if sequence is None else _turn_of(sequence, agent.last_turn)
     table = sequence.block_table if sequence and sequence.block_table else agent.block_table
     num_working = len(sequence.working_blocks) if sequence else 0
@@ -170,16 +213,16 @@ def agent_row(
         status=status,
         pinned=agent.pinned,
         num_context_tokens=(
-            len(sequence.token_ids)
-            if sequence
-            else len(agent.token_ids) or agent.num_evicted_tokens
+            len(sequence.token_ids) if sequence else len(agent.token_ids) or _num_known(agent)
         ),
         max_context_tokens=max_context_tokens,
         num_cached_tokens=turn.num_cached_tokens,
+        num_restored_tokens=turn.num_restored_tokens,
         num_prompt_tokens=turn.num_prompt_tokens,
         num_generated_tokens=turn.num_generated_tokens,
         num_turns=agent.num_turns,
         hot_bytes=max(num_working, len(agent.block_table)) * block_bytes,
+        warm_bytes=warm_bytes,
         shared_bytes=blocks.num_shared(table) * block_bytes,
         decode_tok_s=1 / decode_s if status is AgentStatus.DECODING and decode_s else 0.0,
         prefill_progress=_progress(sequence) if prefilling else 1.0,
@@ -193,9 +236,12 @@ def agent_row(
     )
 
 
-def _status(agent: Agent, sequence: Sequence | None) -> AgentStatus:
+def _status(agent: Agent, sequence: Sequence | None, warm_bytes: int) -> AgentStatus:
     if sequence is None:
-        return AgentStatus.IDLE if agent.block_table else AgentStatus.COLD
+        without_ram = AgentStatus.WARM if warm_bytes else AgentStatus.COLD
+        return AgentStatus.IDLE if agent.block_table else without_ram
+    if sequence.is_restoring:
+        return AgentStatus.RESTORING
     return {
         SequenceStatus.PREFILLING: AgentStatus.PREFILLING,
         SequenceStatus.DECODING: AgentStatus.DECODING,
@@ -208,6 +254,7 @@ def _turn_of(sequence: Sequence, last_turn: LastTurn) -> LastTurn:
     return LastTurn(
         num_prompt_tokens=sequence.num_prompt_tokens,
         num_cached_tokens=sequence.num_cached_tokens,
+        num_restored_tokens=sequence.num_restored_tokens,
         num_generated_tokens=sequence.num_generated_tokens,
         ttft_s=sequence.ttft_s if sequence.ttft_s is not None else last_turn.ttft_s,
         miss=sequence.last_miss,

@@ -9,10 +9,11 @@ from engine.cache.agents import Agent, AgentStore, explain_miss
 from engine.cache.block import BLOCK_TOKENS, KVBlock, blocks_for, chain_hashes
 from engine.cache.pool import BlockPool
 from engine.cache.prefix import PrefixMatch, match_prefix
+from engine.relief import Relief
 from engine.sequence import Sequence
 
-Note = Callable[[str, str], None]
-"""Takes an event: kind and text."""
+Sealed = Callable[[KVBlock, bytes], None]
+"""Told of every block that got its content, with the hash of the block before it."""
 
 
 class CacheMover(Protocol):
@@ -44,10 +45,10 @@ class Residency:
         pool: BlockPool,
         agents: AgentStore,
         mover: CacheMover,
+        relief: Relief,
         root_hash: bytes,
         *,
         reuses: bool,
-        note: Note,
     ) -> None:
         """Wires the parts.
 
@@ -55,57 +56,87 @@ class Residency:
             pool: Pays for everything.
             agents: Hold caches between turns.
             mover: Moves the KV.
+            relief: Makes room.
             root_hash: Parent of every first block.
             reuses: Whether the model's cache may be cut and restored.
-            note: Takes events.
         """
         self._pool = pool
         self._agents = agents
         self._mover = mover
         self._root_hash = root_hash
         self._reuses = reuses
-        self._note = note
+        self.relief = relief
+        self.on_sealed: Sealed = _nobody
 
-    @property
-    def num_pinned_blocks(self) -> int:
-        """Distinct blocks that pinned agents hold, and that nothing can reclaim."""
-        return len({b.block_id for a in self._agents if a.pinned for b in a.block_table})
+    def can_ever_hold(self, num_tokens: int, agent_id: str | None) -> bool:
+        """Whether a sequence of that length fits once everything that may go is gone.
 
-    def can_ever_hold(self, num_tokens: int) -> bool:
-        """Whether a sequence of that length fits once everything that may go is gone."""
-        return blocks_for(num_tokens) <= self._pool.num_total_blocks - self.num_pinned_blocks
+        Args:
+            num_tokens: Its length.
+            agent_id: Whose it is; what that agent itself has pinned is not in the way.
+        """
+        pinned = {
+            block.block_id
+            for agent in self._agents
+            if agent.pinned and agent.agent_id != agent_id
+            for block in agent.block_table
+        }
+        return blocks_for(num_tokens) <= self._pool.num_total_blocks - len(pinned)
 
-    def admit(self, sequence: Sequence, running: Iterable[Sequence]) -> bool:
+    def admit(self, sequence: Sequence, sequences: Iterable[Sequence]) -> bool:
         """Makes room for a sequence and restores what is known of it.
 
         Args:
             sequence: A waiting sequence.
-            running: Those that run; their shared holds may be given up, they themselves not.
+            sequences: All sequences; second copies that the others hold may be given up.
 
         Returns:
             False when there is no room now; then nothing has changed for the sequence.
         """
         num_needed = sequence.num_missing_blocks
-        agent = sequence.agent
         sequence.hashes = chain_hashes(self._root_hash, sequence.token_ids) if self._reuses else []
         match = self._match(sequence)
-        held = [self._pool.acquire(block) for block in match.blocks]
-        if not self._relieve(num_needed, running):
-            self._pool.release_table(held)
-            return False
-        sequence.block_table = held
+        sequence.block_table = [self._pool.acquire(block) for block in match.blocks]
+        others = [other for other in sequences if other is not sequence]
+        if self.relief.make_room(num_needed, others):
+            caches = self._restore(match, len(sequence.token_ids))
+        else:
+            caches = self._restore_in_place(sequence, match, num_needed)
+            if caches is None:
+                self._pool.release_table(sequence.block_table)
+                sequence.block_table = []
+                return False
         sequence.working_blocks += [self._pool.allocate() for _ in range(num_needed)]
-        sequence.caches = self._restore(match, len(sequence.token_ids))
+        sequence.caches = caches
+        self._pool.release_table(sequence.restored)
+        sequence.restored = []
         sequence.num_computed_tokens = match.num_tokens
         if sequence.num_generated_tokens == 0:
             sequence.num_cached_tokens = match.num_tokens
-            sequence.last_miss = explain_miss(agent, sequence.token_ids, match.num_tokens)
+            sequence.last_miss = explain_miss(sequence.agent, sequence.token_ids, match.num_tokens)
         return True
+
+    def _restore_in_place(
+        self, sequence: Sequence, match: PrefixMatch, num_needed: int
+    ) -> Any | None:
+        """Restores and gives the blocks up that were restored from, where only that makes room."""
+        agent = sequence.agent
+        given_up = [*sequence.block_table, *sequence.restored, *agent.block_table]
+        if not self.relief.would_do(num_needed, given_up):
+            return None
+        caches = self._restore(match, len(sequence.token_ids))
+        for table in (sequence.block_table, sequence.restored):
+            self._pool.release_table(table)
+        sequence.block_table, sequence.restored = [], []
+        self._agents.store(agent, [], ())
+        self.relief.make_room(num_needed, ())
+        return caches
 
     def _match(self, sequence: Sequence) -> PrefixMatch:
         if not self._reuses:
             return PrefixMatch()
-        own = sequence.agent.block_table
+        # What was read ahead may go further than what the agent has in memory.
+        own = max(sequence.agent.block_table, sequence.restored, key=len)
         return match_prefix(self._pool, sequence.hashes, sequence.token_ids, own)
 
     def _restore(self, match: PrefixMatch, num_capacity_tokens: int) -> Any:
@@ -118,41 +149,13 @@ class Residency:
             num_last_tokens = match.num_partial_tokens
         return self._mover.restore(payloads, num_last_tokens, num_capacity_tokens)
 
-    def grow(self, sequence: Sequence, running: Iterable[Sequence]) -> bool:
+    def grow(self, sequence: Sequence, sequences: Iterable[Sequence]) -> bool:
         """Pays for the tokens a sequence has now; False when there is no room."""
         num_needed = sequence.num_missing_blocks
-        if not self._relieve(num_needed, running):
+        if not self.relief.make_room(num_needed, sequences):
             return False
         sequence.working_blocks += [self._pool.allocate() for _ in range(num_needed)]
         return True
-
-    def _relieve(self, num_blocks: int, running: Iterable[Sequence]) -> bool:
-        """Makes blocks allocatable, cheapest loss first."""
-        if self._pool.can_allocate(num_blocks):
-            return True
-        if not self._agents.can_relieve(num_blocks):
-            # A running sequence has its own copy, so giving up its holds loses nothing yet.
-            for sequence in running:
-                self._pool.release_table(sequence.block_table)
-                sequence.block_table = []
-            # Nothing is thrown away before it is known to help.
-            if not self._agents.can_relieve(num_blocks):
-                return False
-        while not self._pool.can_allocate(num_blocks):
-            agent = self._agents.oldest_evictable()
-            if agent is None:
-                return False
-            self._evict_for_room(agent)
-        return True
-
-    def _evict_for_room(self, agent: Agent) -> None:
-        """Takes the cache of the agent that was active longest ago."""
-        num_tokens = len(agent.token_ids)
-        num_bytes = self._agents.evict(agent)
-        self._note(
-            "evict",
-            f"{agent.agent_id}: {num_tokens} tokens, {num_bytes / 1e6:.0f} MB (oldest, for room)",
-        )
 
     def skip_known_blocks(self, sequence: Sequence) -> int:
         """Appends blocks that others have computed since the sequence was admitted.
@@ -200,7 +203,9 @@ class Residency:
     def _seal(self, block: KVBlock, sequence: Sequence, index: int, payload: object) -> KVBlock:
         start = index * BLOCK_TOKENS
         token_ids = tuple(sequence.token_ids[start : start + BLOCK_TOKENS])
-        return self._pool.seal(block, sequence.hashes[index], token_ids, payload)
+        sealed = self._pool.seal(block, sequence.hashes[index], token_ids, payload)
+        self.on_sealed(sealed, sequence.hashes[index - 1] if index else self._root_hash)
+        return sealed
 
     def keep(self, sequence: Sequence) -> None:
         """Turns a finished sequence's cache into its agent's blocks.
@@ -254,6 +259,12 @@ class Residency:
         """Gives back everything a sequence holds."""
         self._pool.release_table(sequence.block_table)
         self._pool.release_table(sequence.working_blocks)
+        self._pool.release_table(sequence.restored)
         sequence.block_table = []
+        sequence.restored = []
         sequence.working_blocks = []
         sequence.caches = None
+
+
+def _nobody(_block: KVBlock, _parent_hash: bytes) -> None:
+    """Nobody is told."""

@@ -57,6 +57,11 @@ class Scheduler:
         return bool(self.waiting or self.running)
 
     @property
+    def can_step(self) -> bool:
+        """Whether a step would have something to do."""
+        return bool(self.running) or any(not s.is_restoring for s in self.waiting)
+
+    @property
     def decoding(self) -> list[Sequence]:
         """Running sequences whose next token can be computed."""
         return [s for s in self.running if s.status is SequenceStatus.DECODING]
@@ -97,7 +102,7 @@ class Scheduler:
         busy = {s.agent.agent_id for s in self.running}
         while self.waiting and len(self.running) < self.limits.max_running:
             sequence = self.waiting.popleft()
-            if sequence.agent.agent_id in busy:
+            if sequence.is_restoring or sequence.agent.agent_id in busy:
                 passed_over.append(sequence)
                 continue
             if not make_room(sequence):

@@ -37,6 +37,9 @@ class Sequence:
         status: Where it is.
         num_computed_tokens: Tokens whose KV is in the sequence's own cache.
         num_cached_tokens: Prompt tokens that came from the pool.
+        num_restored_tokens: Prompt tokens that were read from disk for it.
+        restored: Blocks read ahead from the beginning on, held until it is admitted.
+        is_restoring: Whether such a read is under way; it is not admitted meanwhile.
         block_table: Sealed blocks of its beginning, held by the sequence.
         working_blocks: Unsealed blocks that pay for its own cache.
         caches: Its own cache, one object per layer; None until it is admitted.
@@ -56,12 +59,20 @@ class Sequence:
     status: SequenceStatus = SequenceStatus.WAITING
     num_computed_tokens: int = 0
     num_cached_tokens: int = 0
+    num_restored_tokens: int = 0
+    restored: list[KVBlock] = field(default_factory=list)
+    is_restoring: bool = False
     block_table: list[KVBlock] = field(default_factory=list)
     working_blocks: list[KVBlock] = field(default_factory=list)
     caches: Any = None
     started_s: float | None = None
     first_token_s: float | None = None
     last_miss: str = ""
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it has ended, however."""
+        return self.status is SequenceStatus.FINISHED
 
     @property
     def ttft_s(self) -> float | None:

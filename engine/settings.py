@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine.cache.disk.folder_lock import FolderLock
 from engine.scheduler import SchedulerLimits
 
 if TYPE_CHECKING:
@@ -17,6 +19,32 @@ Progress = Callable[[float, str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DiskSettings:
+    """Where caches survive a restart.
+
+    Attributes:
+        folder: The data folder.
+        budget_bytes: What all block files may take together.
+    """
+
+    folder: Path
+    budget_bytes: int
+
+    def check_free(self) -> None:
+        """Finds out early whether another process keeps its caches here.
+
+        Raises:
+            DataFolderInUseError: It does; the message says what to do.
+        """
+        lock = FolderLock(self.folder)
+        # A folder that cannot be written turns the warm tier off later, with an event.
+        with contextlib.suppress(OSError):
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            lock.acquire()
+            lock.release()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSettings:
     """Settings of an engine.
 
@@ -24,6 +52,7 @@ class EngineSettings:
         find_model: Finds the model, making it first if need be; runs on the engine's thread.
         cache_dir: Where things that can be made again are kept.
         kv_budget_bytes: Bytes for the KV cache; 0 takes a quarter of the device's memory.
+        disk: Where caches survive a restart; None keeps them in memory only.
         batch_window_ms: How long an idle engine waits for company after the first request, in
             milliseconds.
         limits: Bounds of the scheduler.
@@ -32,5 +61,6 @@ class EngineSettings:
     find_model: Callable[[Progress], ModelSource]
     cache_dir: Path
     kv_budget_bytes: int = 0
+    disk: DiskSettings | None = None
     batch_window_ms: float = 10.0
     limits: SchedulerLimits = field(default_factory=SchedulerLimits)

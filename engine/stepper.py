@@ -8,6 +8,7 @@ from engine.cache.agents import AgentStore, LastTurn
 from engine.cache.block import BLOCK_TOKENS
 from engine.errors import EngineFailedError, PoolExhaustedError, StokerError
 from engine.models.chat import ModelChat
+from engine.persistence import Persistence
 from engine.publisher import StepReading
 from engine.request import Delta, FinishReason
 from engine.residency import Residency
@@ -27,6 +28,7 @@ class Stepper:
         scheduler: Scheduler,
         residency: Residency,
         agents: AgentStore,
+        persistence: Persistence | None,
         telemetry: Telemetry,
         clock: Callable[[], float],
     ) -> None:
@@ -38,6 +40,7 @@ class Stepper:
             scheduler: Says who is next.
             residency: Makes room, restores and keeps.
             agents: Told when a turn of theirs ends.
+            persistence: Keeps agents on disk; None without a warm tier.
             telemetry: Takes events and measurements.
             clock: Monotonic seconds.
         """
@@ -45,6 +48,7 @@ class Stepper:
         self._chat = chat
         self._residency = residency
         self._agents = agents
+        self._persistence = persistence
         self._telemetry = telemetry
         self._clock = clock
         self.scheduler = scheduler
@@ -62,19 +66,20 @@ class Stepper:
     def _admit(self) -> None:
         scheduler = self.scheduler
         running = scheduler.running
-        admitted = scheduler.admit(lambda s: self._residency.admit(s, running))
+        admitted = scheduler.admit(lambda s: self._residency.admit(s, scheduler))
         for sequence in admitted:
             if sequence.started_s is None:
                 self._start(sequence)
             if sequence.num_remaining_tokens <= 1:
                 sequence.status = SequenceStatus.DECODING
-        if not running and scheduler.waiting:
+        stuck = [sequence for sequence in scheduler.waiting if not sequence.is_restoring]
+        if not running and stuck:
             # Nothing runs that could end and make room.
             error = PoolExhaustedError(
                 "pinned agents leave no room for this request; unpin one or wait",
                 scheduler.retry_after_s(),
             )
-            self.fail(scheduler.waiting[0], error)
+            self.fail(stuck[0], error)
 
     def _start(self, sequence: Sequence) -> None:
         sequence.started_s = self._clock()
@@ -86,7 +91,7 @@ class Stepper:
         """Pays for the next token of each; those that find no room wait or make others wait."""
         for sequence in sorted(decoding, key=lambda s: s.arrival_s):
             while sequence.status is SequenceStatus.DECODING:
-                if self._residency.grow(sequence, self.scheduler.running):
+                if self._residency.grow(sequence, self.scheduler):
                     break
                 self._preempt_for(sequence)
         return self.scheduler.decoding
@@ -172,6 +177,8 @@ class Stepper:
         self.scheduler.remove(sequence)
         if sequence.caches is not None:
             self._residency.keep(sequence)
+        else:
+            self._residency.release(sequence)
         if sequence.output.num_tokens and error is None:
             self._chat.remember_reply(
                 sequence.request.prompt_token_ids, sequence.token_ids[sequence.num_prompt_tokens :]
@@ -180,12 +187,14 @@ class Stepper:
         now_s = self._clock()
         agent.num_active -= 1
         agent.num_turns += 1
-        agent.prompt_token_ids = sequence.request.prompt_token_ids
+        agent.remember_prompt(sequence.request.prompt_token_ids)
         self._agents.touch(agent, now_s)
         self._telemetry.turn_finished()
         self.scheduler.observe_turn(now_s - sequence.arrival_s)
         agent.last_turn = _last_turn(sequence)
         self._send(sequence, reason, error)
+        if self._persistence is not None and agent.block_table:
+            self._persistence.keep_agent(agent)
 
     def _send(
         self,
@@ -227,6 +236,7 @@ def _last_turn(sequence: Sequence) -> LastTurn:
     return LastTurn(
         num_prompt_tokens=sequence.num_prompt_tokens,
         num_cached_tokens=sequence.num_cached_tokens,
+        num_restored_tokens=sequence.num_restored_tokens,
         num_generated_tokens=sequence.num_generated_tokens,
         ttft_s=sequence.ttft_s,
         miss=sequence.last_miss,

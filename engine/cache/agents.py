@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
+from array import array
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from engine.cache.block import KVBlock
 from engine.cache.pool import BlockPool
-from engine.errors import AgentBusyError, AgentNotFoundError
+from engine.errors import AgentBusyError, AgentNotFoundError, InvalidRequestError
+from engine.request import MAX_AGENT_ID_CHARS, check_agent_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +22,7 @@ class LastTurn:
     Attributes:
         num_prompt_tokens: Its prompt.
         num_cached_tokens: The part that came from the cache.
+        num_restored_tokens: The part of that which was read from disk.
         num_generated_tokens: What it generated.
         ttft_s: Time to first token; None if it never came.
         miss: Why tokens were recomputed.
@@ -25,9 +30,25 @@ class LastTurn:
 
     num_prompt_tokens: int = 0
     num_cached_tokens: int = 0
+    num_restored_tokens: int = 0
     num_generated_tokens: int = 0
     ttft_s: float | None = None
     miss: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedTable:
+    """An agent's cache as it is on disk.
+
+    Attributes:
+        block_hashes: Its blocks, in order; the last may be a tail.
+        num_tokens: Tokens those blocks cover.
+        tail_token_ids: Tokens of the tail; empty when all blocks are full.
+    """
+
+    block_hashes: tuple[bytes, ...]
+    num_tokens: int
+    tail_token_ids: tuple[int, ...] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -41,7 +62,11 @@ class Agent:
         pinned: Never evicted while True.
         block_table: Its blocks; all full and sealed but, possibly, the last (the tail).
         token_ids: The tokens those blocks cover.
-        prompt_token_ids: Prompt of its last turn.
+        prompt_token_ids: Prompt of its last turn; empty when that was before a restart.
+        prompt_digest: ``prompt_digest`` of it.
+        num_last_prompt_tokens: Its length.
+        saving: Its cache as it was last handed to the disk.
+        saved: Its cache as the disk has acknowledged it; None before it has.
         num_active: Turns in progress, waiting or running.
         last_active_s: When its last turn ended, monotonic seconds.
         num_turns: Turns finished.
@@ -56,11 +81,21 @@ class Agent:
     block_table: list[KVBlock] = field(default_factory=list)
     token_ids: tuple[int, ...] = ()
     prompt_token_ids: tuple[int, ...] = ()
+    prompt_digest: bytes = b""
+    num_last_prompt_tokens: int = 0
+    saving: SavedTable | None = None
+    saved: SavedTable | None = None
     num_active: int = 0
     last_active_s: float = 0.0
     num_turns: int = 0
     last_turn: LastTurn = LastTurn()
     num_evicted_tokens: int = 0
+
+    def remember_prompt(self, token_ids: tuple[int, ...]) -> None:
+        """Notes the prompt of the turn that has just ended."""
+        self.prompt_token_ids = token_ids
+        self.prompt_digest = prompt_digest(token_ids)
+        self.num_last_prompt_tokens = len(token_ids)
 
     @property
     def evictable(self) -> bool:
@@ -120,12 +155,16 @@ class AgentStore:
 
     def _find_by_prompt(self, prompt: tuple[int, ...]) -> Agent | None:
         found: Agent | None = None
+        digests: dict[int, bytes] = {}
         for agent in self._agents.values():
-            last = agent.prompt_token_ids
-            if not agent.named_here or agent.num_active or not last:
+            num_last = agent.num_last_prompt_tokens
+            if not agent.named_here or agent.num_active or not 0 < num_last <= len(prompt):
                 continue
-            longer = found is None or len(last) > len(found.prompt_token_ids)
-            if longer and len(last) <= len(prompt) and prompt[: len(last)] == last:
+            if found is not None and num_last <= found.num_last_prompt_tokens:
+                continue
+            if num_last not in digests:
+                digests[num_last] = prompt_digest(prompt[:num_last])
+            if digests[num_last] == agent.prompt_digest:
                 found = agent
         return found
 
@@ -135,6 +174,48 @@ class AgentStore:
             name = f"{hint}-{self._num_named}"
             if name not in self._agents:
                 return self._add(Agent(name, named_here=True))
+
+    def adopt(self, agent: Agent) -> None:
+        """Takes in an agent that was known before a restart, as the most recently active one."""
+        if agent.agent_id not in self._agents:
+            self._add(agent)
+
+    def fork(self, agent: Agent, fork_id: str | None) -> Agent:
+        """Makes a new agent that starts from another's cache; they share its blocks.
+
+        Args:
+            agent: The agent to start from.
+            fork_id: Name of the new one; None names it after the old one.
+
+        Raises:
+            AgentBusyError: A turn of the old one is in progress.
+            InvalidRequestError: The name is taken or not allowed.
+        """
+        if agent.num_active:
+            raise AgentBusyError(agent.agent_id, "fork")
+        name = fork_id if fork_id is not None else self._fork_name(agent.agent_id)
+        check_agent_id(name)
+        if name in self._agents:
+            raise InvalidRequestError(f"there is an agent {name!r} already; choose another name")
+        fork = Agent(
+            name,
+            protocol=agent.protocol,
+            block_table=[self._pool.acquire(block) for block in agent.block_table],
+            token_ids=agent.token_ids,
+            saving=agent.saving,
+            saved=agent.saved,
+            num_evicted_tokens=agent.num_evicted_tokens,
+        )
+        fork.remember_prompt(agent.prompt_token_ids)
+        return self._add(fork)
+
+    def _fork_name(self, agent_id: str) -> str:
+        stem = agent_id[: MAX_AGENT_ID_CHARS - 12]
+        return next(
+            name
+            for number in itertools.count(1)
+            if (name := f"{stem}-fork-{number}") not in self._agents
+        )
 
     def _add(self, agent: Agent) -> Agent:
         self._agents[agent.agent_id] = agent
@@ -211,6 +292,11 @@ class AgentStore:
             if num_relieved >= num_blocks:
                 return True
         return False
+
+
+def prompt_digest(token_ids: Sequence[int]) -> bytes:
+    """A short identity of a prompt; empty for an empty one."""
+    return hashlib.sha256(array("I", token_ids).tobytes()).digest() if token_ids else b""
 
 
 def explain_miss(agent: Agent, prompt_token_ids: Sequence[int], num_cached_tokens: int) -> str:

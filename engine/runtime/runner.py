@@ -12,8 +12,9 @@ from mlx_lm.models.cache import make_prompt_cache
 from numpy.typing import NDArray
 
 from engine.cache.block import BLOCK_TOKENS
+from engine.cache.disk.records import TensorBytes
 from engine.errors import EngineFailedError
-from engine.runtime import kv
+from engine.runtime import kv, kv_bytes
 from engine.runtime.kv import LayerCaches, Payload
 from engine.runtime.ragged import ragged_layers
 from engine.runtime.sampling import Sampler
@@ -74,6 +75,14 @@ class ModelRunner:
         if not isinstance(payload, tuple):
             raise EngineFailedError("a block without content was matched")
         return payload
+
+    def to_bytes(self, payload: object) -> tuple[TensorBytes, ...]:
+        """A block's KV as bytes; see ``kv_bytes.to_bytes``."""
+        return kv_bytes.to_bytes(self._typed(payload))
+
+    def from_bytes(self, tensors: Sequence[TensorBytes]) -> Payload:
+        """The payload again; see ``kv_bytes.from_bytes``."""
+        return kv_bytes.from_bytes(tensors)
 
     def cut_block(self, caches: LayerCaches, index: int) -> Payload:
         """Copies the full block of that index out of a sequence's cache."""

@@ -6,13 +6,18 @@ It stands in for the model runner: its "KV" of a token is the token itself.
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, cast
 
 from engine.cache.block import BLOCK_TOKENS
+from engine.cache.disk.records import KVSpace, TensorBytes
+from engine.cache.disk.tier import DiskLimits, DiskTier
 from engine.cache.spec import CacheSpec
 from engine.core import CoreParts, EngineCore
 from engine.models.chat import ModelChat
+from engine.persistence import Post
 from engine.runtime.runner import DecodeRow, ModelRunner
 from engine.scheduler import SchedulerLimits
 from engine.telemetry import Telemetry
@@ -70,6 +75,12 @@ class CountingRunner:
         self.num_prefilled += len(token_ids)
         caches.extend(token_ids)
 
+    def to_bytes(self, payload: Sequence[int]) -> tuple[TensorBytes, ...]:
+        return (TensorBytes("U32", (len(payload),), array("I", payload).tobytes()),)
+
+    def from_bytes(self, tensors: Sequence[TensorBytes]) -> tuple[int, ...]:
+        return tuple(memoryview(tensors[0].data).cast("B").cast("I"))
+
     def decode(self, rows: Sequence[DecodeRow]) -> list[int | None]:
         chosen: list[int | None] = []
         for row in rows:
@@ -115,20 +126,30 @@ def make_core(
     num_blocks: int = 64,
     limits: SchedulerLimits | None = None,
     max_context_tokens: int = 100_000,
+    folder: Path | None = None,
+    post: Post | None = None,
+    disk_budget_bytes: int = 1 << 30,
+    fingerprint: str = "counting",
 ) -> tuple[EngineCore, CountingRunner, Telemetry]:
-    """A core on the counting model."""
+    """A core on the counting model, with a warm tier where a folder for it is given."""
     runner = CountingRunner()
     telemetry = Telemetry(lambda: 0.0)
+    tier = None
+    if folder is not None:
+        space = KVSpace(fingerprint, runner.spec.kv_format)
+        tier = DiskTier(folder, space, DiskLimits(budget_bytes=disk_budget_bytes), telemetry.note)
     core = EngineCore(
         CoreParts(
             runner=cast(ModelRunner, runner),
             chat=cast(ModelChat, NumberChat(max_context_tokens)),
             spec=runner.spec,
-            fingerprint="counting",
+            fingerprint=fingerprint,
             reuses=True,
             num_blocks=num_blocks,
             limits=limits or SchedulerLimits(),
             telemetry=telemetry,
+            tier=tier,
+            post=post or (lambda action: action()),
         ),
         Clock(),
     )

@@ -339,3 +339,17 @@ def test_a_short_prompt_overtakes_a_long_one() -> None:
     assert long.token_ids == []
     run(core)
     assert_right(long)
+
+
+def test_an_agent_with_most_of_the_pool_goes_on_with_its_conversation() -> None:
+    core, runner, _ = make_core(num_blocks=7)
+    first = submit(core, "a", prompt(1, 1400))
+    run(core)
+    core.pin("a", True)
+    runner.num_prefilled = 0
+    second = submit(core, "a", [*first.prompt, *first.token_ids, *prompt(2, 50)])
+    run(core)
+    assert_right(second)
+    assert second.num_cached_tokens == 1407
+    assert runner.num_prefilled == 50
+    check(core)

@@ -70,7 +70,7 @@ def check(core: EngineCore) -> None:
     """Verifies the pool's invariants, and that every table holds the tokens it should."""
     tables = [agent.block_table for agent in core.agents]
     for sequence in core.scheduler:
-        tables += [sequence.block_table, sequence.working_blocks]
+        tables += [sequence.block_table, sequence.working_blocks, sequence.restored]
     core.pool.check_integrity(tables)
     for agent in core.agents:
         assert _tokens(agent.block_table) == list(agent.token_ids)

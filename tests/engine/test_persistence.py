@@ -1,0 +1,273 @@
+"""Caches on disk: written behind, read ahead, right after evictions and restarts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.errors import AgentBusyError, DataFolderInUseError, InvalidRequestError, NotOnDiskError
+from engine.request import FinishReason
+from tests.engine.counting_model import continuation
+from tests.engine.disk_core import DiskCore
+from tests.engine.turns import Turn, check, submit
+
+
+def prompt(seed: int, length: int) -> list[int]:
+    return [(seed * 7919 + i * 31) % 997 for i in range(length)]
+
+
+def assert_right(turn: Turn, num_tokens: int = 8) -> None:
+    assert turn.token_ids == continuation(turn.prompt, num_tokens)
+    assert turn.finish_reason is FinishReason.MAX_TOKENS
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[DiskCore]:
+    disk = DiskCore(tmp_path)
+    yield disk
+    disk.close()
+
+
+def ask(disk: DiskCore, agent: str | None, tokens: list[int]) -> Turn:
+    turn = submit(disk.core, agent, tokens)
+    disk.run()
+    assert_right(turn)
+    check(disk.core)
+    return turn
+
+
+def test_an_evicted_agent_is_read_back_instead_of_recomputed(disk: DiskCore) -> None:
+    tokens = prompt(1, 700)
+    ask(disk, "a", tokens)
+    disk.await_saved("a")
+    disk.core.evict("a")
+    disk.runner.num_prefilled = 0
+
+    again = ask(disk, "a", tokens)
+
+    # Two full blocks, and all of the tail but the last token, whose logits are needed.
+    assert again.num_cached_tokens == 699
+    assert disk.runner.num_prefilled == 0
+    restored = [e.text for e in disk.telemetry.events if e.kind == "restore"]
+    assert restored[0].startswith("a: 707 tokens from disk")
+
+
+def test_a_conversation_goes_on_after_a_restart(tmp_path: Path) -> None:
+    first_run = DiskCore(tmp_path)
+    tokens = prompt(1, 700)
+    first = ask(first_run, "a", tokens)
+    first_run.core.pin("a", True)
+    first_run.close()
+
+    disk = DiskCore(tmp_path)
+    agent = disk.core.agents.get("a")
+    assert agent.pinned
+    assert agent.num_turns == 1
+    assert agent.last_turn.num_prompt_tokens == 700
+    assert disk.persistence.warm_bytes(agent) > 0
+    longer = [*tokens, *first.token_ids, *prompt(2, 40)]
+    second = ask(disk, "a", longer)
+    assert second.num_cached_tokens == 707
+    assert disk.runner.num_prefilled == len(longer) - 1 - 707
+    disk.close()
+
+
+def test_a_conversation_without_an_id_is_recognised_after_a_restart(tmp_path: Path) -> None:
+    first_run = DiskCore(tmp_path)
+    tokens = prompt(1, 300)
+    first = ask(first_run, None, tokens)
+    first_run.close()
+
+    disk = DiskCore(tmp_path)
+    second = ask(disk, None, [*tokens, *first.token_ids, 5, 6])
+    assert second.deltas[0].agent_id == first.deltas[0].agent_id
+    disk.close()
+
+
+def test_agents_that_share_a_prefix_store_it_once_on_disk_too(disk: DiskCore) -> None:
+    shared = prompt(1, 600)
+    for number in range(4):
+        ask(disk, f"agent-{number}", [*shared, *prompt(number + 5, 20)])
+    for number in range(4):
+        disk.await_saved(f"agent-{number}")
+    # Two full blocks once, and a tail of each.
+    assert disk.persistence.tier.stats.num_blocks == 2 + 4
+
+
+def test_another_agent_reads_a_prefix_that_only_the_disk_has(disk: DiskCore) -> None:
+    ask(disk, "a", prompt(1, 600))
+    disk.await_saved("a")
+    disk.core.evict("a")
+    turn = ask(disk, "b", [*prompt(1, 600), *prompt(7, 50)])
+    assert turn.num_cached_tokens == 512
+    assert disk.core.agents.get("b").last_turn.num_restored_tokens == 512
+
+
+def test_a_prompt_that_changed_reads_no_more_than_matches(disk: DiskCore) -> None:
+    tokens = prompt(1, 700)
+    ask(disk, "a", tokens)
+    disk.await_saved("a")
+    disk.core.evict("a")
+    changed = [*tokens[:400], 999, *tokens[401:]]
+    turn = ask(disk, "a", changed)
+    assert turn.num_cached_tokens == 400
+
+
+def test_another_model_finds_nothing(tmp_path: Path) -> None:
+    first_run = DiskCore(tmp_path)
+    ask(first_run, "a", prompt(1, 600))
+    first_run.close()
+    disk = DiskCore(tmp_path, fingerprint="another")
+    assert len(disk.core.agents) == 0
+    turn = ask(disk, "a", prompt(1, 600))
+    assert turn.num_cached_tokens == 0
+    disk.close()
+
+
+def test_damaged_files_are_recomputed_and_said(tmp_path: Path) -> None:
+    first_run = DiskCore(tmp_path)
+    tokens = prompt(1, 700)
+    ask(first_run, "a", tokens)
+    first_run.close()
+    for path in sorted((tmp_path / "kv").rglob("*.safetensors")):
+        data = bytearray(path.read_bytes())
+        data[-1] ^= 1
+        path.write_bytes(data)
+
+    disk = DiskCore(tmp_path)
+    turn = ask(disk, "a", tokens)
+    assert turn.num_cached_tokens == 0
+    disk.do_posted(0.2)
+    assert disk.persistence.tier.stats.num_quarantined >= 1
+    assert any(event.kind == "quarantine" for event in disk.telemetry.events)
+    disk.close()
+
+
+def test_two_processes_do_not_share_a_folder(disk: DiskCore, tmp_path: Path) -> None:
+    with pytest.raises(DataFolderInUseError, match="STOKER_HOME"):
+        DiskCore(tmp_path)
+
+
+def test_aborting_while_the_disk_reads_leaves_nothing_behind(disk: DiskCore) -> None:
+    tokens = prompt(1, 700)
+    ask(disk, "a", tokens)
+    disk.await_saved("a")
+    disk.core.evict("a")
+    turn = submit(disk.core, "a", tokens)
+    disk.core.abort(turn.request_id, "client went away")
+    assert turn.finish_reason is FinishReason.ABORTED
+    disk.do_posted(0.5)
+    check(disk.core)
+    assert disk.core.pool.num_referenced_blocks == 0
+    ask(disk, "a", tokens)
+
+
+def test_restoring_one_agent_does_not_hold_up_another(disk: DiskCore) -> None:
+    ask(disk, "a", prompt(1, 700))
+    disk.await_saved("a")
+    disk.core.evict("a")
+    restoring = submit(disk.core, "a", prompt(1, 700))
+    other = submit(disk.core, "b", prompt(2, 50))
+    # What the disk posts is not done yet, so the first one keeps waiting.
+    while other.finish_reason is None:
+        disk.core.step()
+    assert restoring.finish_reason is None
+    disk.run()
+    assert_right(restoring)
+    assert_right(other)
+
+
+def test_a_small_pool_restores_what_fits_and_recomputes_the_rest(tmp_path: Path) -> None:
+    disk = DiskCore(tmp_path, num_blocks=7)
+    tokens = prompt(1, 1400)
+    ask(disk, "a", tokens)
+    disk.await_saved("a")
+    disk.core.evict("a")
+    turn = ask(disk, "a", tokens)
+    assert turn.num_cached_tokens <= 1399
+    disk.close()
+
+
+def test_warming_brings_everything_into_memory(disk: DiskCore) -> None:
+    ask(disk, "a", prompt(1, 700))
+    disk.await_saved("a")
+    disk.core.evict("a")
+    told: list[int] = []
+    disk.core.warm("a", told.append)
+    while not told:
+        disk.do_posted(0.05)
+    assert told == [707]
+    assert len(disk.core.agents.get("a").token_ids) == 707
+    check(disk.core)
+    with pytest.raises(NotOnDiskError):
+        disk.core.warm("a", told.append)
+    disk.runner.num_prefilled = 0
+    ask(disk, "a", prompt(1, 700))
+    assert disk.runner.num_prefilled == 0
+
+
+def test_a_fork_starts_where_its_original_is_and_goes_its_own_way(disk: DiskCore) -> None:
+    first = ask(disk, "a", prompt(1, 700))
+    fork_id = disk.core.fork("a", None)
+    assert fork_id == "a-fork-1"
+    check(disk.core)
+    context = [*first.prompt, *first.token_ids]
+    forked = ask(disk, fork_id, [*context, 1, 2, 3])
+    original = ask(disk, "a", [*context, 4, 5, 6])
+    assert forked.num_cached_tokens == original.num_cached_tokens == 707
+
+
+def test_a_fork_of_an_agent_on_disk_is_on_disk(tmp_path: Path) -> None:
+    first_run = DiskCore(tmp_path)
+    ask(first_run, "a", prompt(1, 700))
+    first_run.await_saved("a")
+    first_run.core.evict("a")
+    first_run.core.fork("a", "b")
+    first_run.close()
+    disk = DiskCore(tmp_path)
+    turn = ask(disk, "b", prompt(1, 700))
+    assert turn.num_cached_tokens == 699
+    disk.close()
+
+
+def test_forks_need_a_free_name_and_an_idle_original(disk: DiskCore) -> None:
+    ask(disk, "a", prompt(1, 300))
+    ask(disk, "b", prompt(2, 300))
+    with pytest.raises(InvalidRequestError, match="already"):
+        disk.core.fork("a", "b")
+    with pytest.raises(InvalidRequestError, match="printable"):
+        disk.core.fork("a", "x\n")
+    submit(disk.core, "a", prompt(1, 300))
+    with pytest.raises(AgentBusyError):
+        disk.core.fork("a", None)
+    with pytest.raises(AgentBusyError):
+        disk.core.warm("a", lambda _: None)
+    disk.run()
+
+
+def test_a_disk_that_takes_nothing_costs_no_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import errno
+    import os
+
+    disk = DiskCore(tmp_path)
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    monkeypatch.setattr(os, "writev", full)
+    tokens = prompt(1, 700)
+    ask(disk, "a", tokens)
+    again = ask(disk, "a", tokens)
+    assert again.num_cached_tokens == 699
+    for _ in range(40):
+        disk.do_posted(0.05)
+        if not disk.persistence.tier.stats.is_on:
+            break
+    assert not disk.persistence.tier.stats.is_on
+    monkeypatch.undo()
+    disk.close()
