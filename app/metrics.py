@@ -68,6 +68,7 @@ class _SnapshotCollector:
         snapshot = self._snapshot()
         yield from _engine(snapshot)
         yield from _pool(snapshot)
+        yield from _disk(snapshot)
         yield from _agents(snapshot)
         yield from _totals(snapshot)
 
@@ -126,6 +127,18 @@ def _pool(snapshot: EngineSnapshot) -> Iterator[Metric]:
         blocks.add_metric([state], num_blocks)
     yield blocks
     yield _counter("agent_evictions", "Agents evicted.", pool.num_evictions)
+
+
+def _disk(snapshot: EngineSnapshot) -> Iterator[Metric]:
+    disk = snapshot.disk
+    yield _gauge("disk_on", "1 while blocks are written to disk.", float(disk.is_on))
+    yield _gauge("disk_used_bytes", "Block files.", disk.bytes_used)
+    yield _gauge("disk_budget_bytes", "What block files may take.", disk.bytes_budget)
+    yield _gauge("disk_blocks", "Block files, by number.", disk.num_blocks)
+    yield _gauge("disk_pending_blocks", "Blocks that wait to be written.", disk.num_pending)
+    yield _counter(
+        "disk_quarantined_files", "Files set aside for their content.", disk.num_quarantined
+    )
 
 
 def _agents(snapshot: EngineSnapshot) -> Iterator[Metric]:

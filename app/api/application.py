@@ -8,6 +8,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from app.api.admin import admin_router
+from app.api.agents import agents_router
 from app.api.anthropic import anthropic_router
 from app.api.errors import (
     CLIENT_GONE_STATUS,
@@ -33,6 +34,7 @@ def build_app(service: TurnService) -> App:
     api.include_router(anthropic_router(service))
     api.include_router(openai_router(service))
     api.include_router(models_router(service))
+    api.include_router(agents_router(service.engine))
     api.include_router(admin_router(service.engine))
     api.include_router(health_router(service.engine))
 

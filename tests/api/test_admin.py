@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from engine.commands import EvictAgent, PinAgent
-from engine.snapshot import EngineStatus, from_json
+from engine.snapshot import AgentRow, EngineStatus, from_json
 from tests.api.conftest import Served
 
 
@@ -13,7 +15,7 @@ def test_state_is_exactly_the_snapshot(served: Served) -> None:
 
 def test_agents_are_listed_and_shown(served: Served) -> None:
     rows = served.http.get("/v1/agents").json()["data"]
-    assert [row["agent_id"] for row in rows] == ["repo-a", "session/sub"]
+    assert [row["agent_id"] for row in rows] == ["repo-a", "session/sub", "nightly"]
     assert rows[0]["hit_ratio"] == 0.5
     assert served.http.get("/v1/agents/repo-a").json() == rows[0]
     assert served.http.get("/v1/agents/session/sub").json()["status"] == "decoding"
@@ -42,7 +44,70 @@ def test_an_agent_is_pinned_and_unpinned(served: Served, action: str, pinned: bo
     assert command.pinned is pinned
 
 
-@pytest.mark.parametrize("action", ["evict", "pin", "unpin"])
+def test_an_agent_is_warmed(served: Served) -> None:
+    reply = served.http.post("/v1/agents/nightly/warm")
+    assert reply.status_code == 200
+    assert reply.json() == {"agent_id": "nightly", "num_tokens": 7420}
+
+
+@pytest.mark.parametrize("headers", [{}, {"anthropic-version": "2026-10-21"}])
+def test_an_agent_that_is_not_on_disk_is_not_warmed(
+    served: Served, headers: dict[str, str]
+) -> None:
+    reply = served.http.post("/v1/agents/repo-a/warm", headers=headers)
+    assert reply.status_code == 409
+    error = reply.json()["error"]
+    assert "nothing of 'repo-a' is on disk" in error["message"]
+    assert error["type"] == "invalid_request_error"
+    if not headers:
+        assert error["code"] == "not_on_disk"
+
+
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        (b"", "session/a-fork-1"),
+        (b"{}", "session/a-fork-1"),
+        (b'{"id": null}', "session/a-fork-1"),
+        ('{"id": "try/\u00fc"}'.encode(), "try/\u00fc"),
+    ],
+)
+def test_an_agent_is_forked(served: Served, body: bytes, name: str) -> None:
+    served.engine.snapshot = replace(
+        served.engine.snapshot, agents=(AgentRow(agent_id="session/a"),)
+    )
+    headers = {"content-type": "application/json"} if body else {}
+    reply = served.http.post("/v1/agents/session/a/fork", content=body, headers=headers)
+    assert reply.status_code == 201
+    assert reply.json() == {"agent_id": name, "forked_from": "session/a"}
+
+
+@pytest.mark.parametrize(
+    ("fork_id", "words"),
+    [
+        ("nightly", "nightly is taken"),
+        ("", "id: an agent id must be"),
+        ("\x1b[2J", "id: an agent id must be"),
+        ("x" * 201, "id: an agent id must be"),
+        (7, "id: must be a string"),
+    ],
+)
+def test_a_fork_needs_a_free_and_printable_name(
+    served: Served, fork_id: object, words: str
+) -> None:
+    reply = served.http.post("/v1/agents/repo-a/fork", json={"id": fork_id})
+    assert reply.status_code == 400
+    assert words in reply.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("action", ["warm", "fork"])
+def test_a_busy_agent_is_neither_warmed_nor_forked(served: Served, action: str) -> None:
+    reply = served.http.post(f"/v1/agents/session/sub/{action}")
+    assert reply.status_code == 409
+    assert reply.json()["error"]["code"] == "agent_busy"
+
+
+@pytest.mark.parametrize("action", ["evict", "pin", "unpin", "warm", "fork"])
 def test_an_unknown_agent_is_a_404(served: Served, action: str) -> None:
     reply = served.http.post(f"/v1/agents/nobody/{action}")
     assert reply.status_code == 404

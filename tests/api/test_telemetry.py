@@ -123,6 +123,13 @@ def test_metrics_show_the_snapshot(served: Served) -> None:
     assert metrics["stoker_agents", (("status", "decoding"),)] == 1
     assert metrics["stoker_agents_pinned", ()] == 1
     assert metrics["stoker_agent_evictions_total", ()] == 2
+    assert metrics["stoker_agents", (("status", "warm"),)] == 1
+    assert metrics["stoker_disk_on", ()] == 1
+    assert metrics["stoker_disk_used_bytes", ()] == 50
+    assert metrics["stoker_disk_budget_bytes", ()] == 80
+    assert metrics["stoker_disk_blocks", ()] == 5
+    assert metrics["stoker_disk_pending_blocks", ()] == 2
+    assert metrics["stoker_disk_quarantined_files_total", ()] == 1
     assert metrics["stoker_generated_tokens_total", ()] == 99
     assert metrics["stoker_memory_used_bytes", ()] == 123
     assert metrics["stoker_engine_status", (("status", "serving"),)] == 1

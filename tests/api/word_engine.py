@@ -12,12 +12,20 @@ from engine.commands import (
     Abort,
     Command,
     EvictAgent,
+    ForkAgent,
     Generate,
     Note,
     PinAgent,
     Shutdown,
+    WarmAgent,
 )
-from engine.errors import AgentBusyError, AgentNotFoundError, StokerError
+from engine.errors import (
+    AgentBusyError,
+    AgentNotFoundError,
+    InvalidRequestError,
+    NotOnDiskError,
+    StokerError,
+)
 from engine.messages import ChatFormat, Message, ToolSpec
 from engine.request import Delta, FinishReason, Request, Usage
 from engine.snapshot import (
@@ -25,6 +33,7 @@ from engine.snapshot import (
     AgentStatus,
     BatchRow,
     DeviceRow,
+    DiskRow,
     EngineEvent,
     EngineSnapshot,
     EngineStatus,
@@ -54,11 +63,20 @@ SERVING_SNAPSHOT = EngineSnapshot(
         block_states=b"\0\1\2\3",
         block_owners=b"\xff\0\0\0",
     ),
+    disk=DiskRow(
+        is_on=True,
+        bytes_used=50,
+        bytes_budget=80,
+        num_blocks=5,
+        num_pending=2,
+        num_quarantined=1,
+    ),
     batch=BatchRow(num_running=3, num_waiting=2),
     throughput=ThroughputRow(num_generated_tokens=99, num_turns=5),
     agents=(
         AgentRow(agent_id="repo-a", num_prompt_tokens=10, num_cached_tokens=5),
         AgentRow(agent_id="session/sub", status=AgentStatus.DECODING, pinned=True),
+        AgentRow(agent_id="nightly", status=AgentStatus.WARM, num_context_tokens=7420),
     ),
     events=(EngineEvent(number=1, time=0.0, kind="load", text="loaded"),),
 )
@@ -180,18 +198,35 @@ class WordEngine:
                 self._abort(command.request_id)
             case Note():
                 self.notes.append(command)
-            case EvictAgent() if command.agent_id == "session/sub":
-                command.done.set_exception(AgentBusyError(command.agent_id, "evict"))
-            case EvictAgent() | PinAgent() if not self.snapshot.agent(command.agent_id):
-                command.done.set_exception(AgentNotFoundError(command.agent_id))
-            case EvictAgent():
-                command.done.set_result(4096)
-            case PinAgent():
-                command.done.set_result(command.pinned)
             case Shutdown():
                 self._is_stopping.set()
+            case EvictAgent() | PinAgent() | WarmAgent() | ForkAgent():
+                self._act(command)
             case _:
                 raise AssertionError(command)
+
+    def _act(self, command: EvictAgent | PinAgent | WarmAgent | ForkAgent) -> None:
+        row = self.snapshot.agent(command.agent_id)
+        if row is None:
+            command.done.set_exception(AgentNotFoundError(command.agent_id))
+        elif isinstance(command, PinAgent):
+            command.done.set_result(command.pinned)
+        elif row.status is AgentStatus.DECODING:
+            command.done.set_exception(AgentBusyError(command.agent_id, "change"))
+        elif isinstance(command, EvictAgent):
+            command.done.set_result(4096)
+        elif isinstance(command, WarmAgent):
+            self._warm(command, row)
+        elif command.fork_id is not None and self.snapshot.agent(command.fork_id):
+            command.done.set_exception(InvalidRequestError(f"{command.fork_id} is taken"))
+        else:
+            command.done.set_result(command.fork_id or f"{command.agent_id}-fork-1")
+
+    def _warm(self, command: WarmAgent, row: AgentRow) -> None:
+        if row.status is AgentStatus.WARM:
+            command.done.set_result(row.num_context_tokens)
+        else:
+            command.done.set_exception(NotOnDiskError(command.agent_id))
 
     def _admit(self, command: Generate) -> None:
         self.requests.append(command.request)
