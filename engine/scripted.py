@@ -15,13 +15,16 @@ from typing import Any, Protocol
 from engine.commands import (
     Abort,
     AbortAgent,
+    AgentCommand,
     Command,
     EvictAgent,
     EvictIdle,
+    ForkAgent,
     Generate,
     Note,
     PinAgent,
     Shutdown,
+    WarmAgent,
 )
 from engine.errors import DrainingError, StokerError, UnavailableError
 from engine.messages import ChatFormat
@@ -42,6 +45,12 @@ class Scene(Protocol):
 
     def evict_idle(self) -> int:
         """Drops the caches of all idle, unpinned agents and returns the bytes freed."""
+
+    def warm(self, agent_id: str) -> int:
+        """Starts to bring a cache back from disk; returns its tokens, raises as ``WarmAgent``."""
+
+    def fork(self, agent_id: str, fork_id: str | None) -> str:
+        """Makes an agent from another one; returns its id, raises as ``ForkAgent`` says."""
 
     def pin(self, agent_id: str, pinned: bool) -> bool:
         """Pins or unpins an agent; raises AgentNotFoundError."""
@@ -113,14 +122,6 @@ class ScriptedEngine:
         match command:
             case Generate():
                 self._answer(command.admitted, _refuse_generation)
-            case AbortAgent():
-                self._answer(command.done, lambda: scene.abort(command.agent_id))
-            case EvictAgent():
-                self._answer(command.done, lambda: scene.evict(command.agent_id))
-            case EvictIdle():
-                self._answer(command.done, scene.evict_idle)
-            case PinAgent():
-                self._answer(command.done, lambda: scene.pin(command.agent_id, command.pinned))
             case Note():
                 scene.note(command.kind, command.text, command.level)
             case Shutdown():
@@ -128,6 +129,8 @@ class ScriptedEngine:
                 scene.shut_down(command.drain_s)
             case Abort():
                 pass  # no request is ever admitted, and unknown ids are ignored
+            case _:
+                self._answer(command.done, lambda: _act(scene, command))
 
     def _answer(self, future: Future[Any], act: Callable[[], object]) -> None:
         try:
@@ -136,6 +139,22 @@ class ScriptedEngine:
             future.set_result(act())
         except StokerError as error:
             future.set_exception(error)
+
+
+def _act(scene: Scene, command: AgentCommand) -> object:
+    match command:
+        case AbortAgent():
+            return scene.abort(command.agent_id)
+        case EvictAgent():
+            return scene.evict(command.agent_id)
+        case EvictIdle():
+            return scene.evict_idle()
+        case WarmAgent():
+            return scene.warm(command.agent_id)
+        case ForkAgent():
+            return scene.fork(command.agent_id, command.fork_id)
+        case PinAgent():
+            return scene.pin(command.agent_id, command.pinned)
 
 
 def _refuse_generation() -> str:

@@ -79,7 +79,11 @@ class ScriptedPool:
         return sum(len(self._holders[block]) > 1 for block in blocks)
 
     def block_map(
-        self, order: Mapping[str, int], active: Collection[str], pinned: Collection[str]
+        self,
+        order: Mapping[str, int],
+        active: Collection[str],
+        pinned: Collection[str],
+        pending: Collection[int],
     ) -> tuple[bytes, bytes]:
         """States and owners, one byte per block.
 
@@ -87,6 +91,7 @@ class ScriptedPool:
             order: Index of each agent in the snapshot's rows.
             active: Agents that generate.
             pinned: Agents that are pinned.
+            pending: Blocks that wait to be written to disk.
         """
         states = bytearray(self.num_blocks)
         owners = bytearray([NO_OWNER]) * self.num_blocks
@@ -97,7 +102,9 @@ class ScriptedPool:
                 continue
             owner = min(holders, key=order.__getitem__)
             owners[block] = order[owner] % NO_OWNER
-            states[block] = _held_state(holders, owner, active, pinned)
+            state = _held_state(holders, owner, active, pinned)
+            is_dirty = state is BlockState.HOT and block in pending
+            states[block] = BlockState.DIRTY if is_dirty else state
         return bytes(states), bytes(owners)
 
 

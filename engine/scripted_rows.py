@@ -13,13 +13,19 @@ from engine.scripted_cast import (
     RUNNING,
     Actor,
 )
-from engine.scripted_pool import ScriptedPool
+from engine.scripted_memory import ScriptedMemory
 from engine.snapshot import AgentRow, AgentStatus, BatchRow, PoolRow, ThroughputRow
 
 PREFILL_TOK_S = 860.0
 STALL_LIMIT_MS = 200.0
 SLICE_TOKENS = 64
-ACTIVITY_RANK = {AgentStatus.DECODING: 0, AgentStatus.PREFILLING: 1, AgentStatus.QUEUED: 2}
+ACTIVITY_RANK = {
+    AgentStatus.DECODING: 0,
+    AgentStatus.PREFILLING: 1,
+    AgentStatus.RESTORING: 2,
+    AgentStatus.QUEUED: 3,
+}
+REST_RANK = 4
 
 
 def decode_rate(step: int, num_decoding: int, *, is_prefilling: bool) -> float:
@@ -31,16 +37,18 @@ def decode_rate(step: int, num_decoding: int, *, is_prefilling: bool) -> float:
 
 def by_activity(actors: Sequence[Actor]) -> list[Actor]:
     """Most recently active first."""
-    return sorted(actors, key=lambda a: (ACTIVITY_RANK.get(a.status, 3), -a.ended_at_s))
+    return sorted(actors, key=lambda a: (ACTIVITY_RANK.get(a.status, REST_RANK), -a.ended_at_s))
 
 
-def pool_row(pool: ScriptedPool, actors: Sequence[Actor], num_evictions: int) -> PoolRow:
+def pool_row(memory: ScriptedMemory, actors: Sequence[Actor]) -> PoolRow:
     """The pool, with owners in the order of ``actors``."""
+    pool = memory.pool
     running = [actor for actor in actors if actor.status in RUNNING]
     states, owners = pool.block_map(
         {actor.role.agent_id: index for index, actor in enumerate(actors)},
         active={actor.role.agent_id for actor in running},
         pinned={actor.role.agent_id for actor in actors if actor.pinned},
+        pending=memory.disk.pending,
     )
     return PoolRow(
         block_tokens=BLOCK_TOKENS,
@@ -50,7 +58,7 @@ def pool_row(pool: ScriptedPool, actors: Sequence[Actor], num_evictions: int) ->
         num_cached_blocks=pool.num_cached,
         num_shared_blocks=pool.num_shared,
         num_running_blocks=len({block for actor in running for block in actor.table}),
-        num_evictions=num_evictions,
+        num_evictions=memory.num_evictions,
         bytes_used=(pool.num_blocks - pool.num_free) * BLOCK_BYTES,
         bytes_budget=pool.num_blocks * BLOCK_BYTES,
         block_states=states,
@@ -90,7 +98,7 @@ def throughput_row(
     )
 
 
-def agent_row(actor: Actor, pool: ScriptedPool, now_s: float, decode_tok_s: float) -> AgentRow:
+def agent_row(actor: Actor, memory: ScriptedMemory, now_s: float, decode_tok_s: float) -> AgentRow:
     """One agent; ``decode_tok_s`` is its rate if it decodes."""
     status = actor.status
     is_prefilling = status is AgentStatus.PREFILLING
@@ -103,11 +111,13 @@ def agent_row(actor: Actor, pool: ScriptedPool, now_s: float, decode_tok_s: floa
         num_context_tokens=actor.num_context,
         max_context_tokens=MAX_CONTEXT_TOKENS,
         num_cached_tokens=actor.num_cached,
+        num_restored_tokens=actor.num_restored,
         num_prompt_tokens=actor.num_prompt,
         num_generated_tokens=actor.num_generated,
         num_turns=actor.num_turns,
         hot_bytes=len(actor.table) * BLOCK_BYTES,
-        shared_bytes=pool.num_shared_of(actor.table) * BLOCK_BYTES,
+        warm_bytes=memory.num_on_disk(actor) * BLOCK_BYTES,
+        shared_bytes=memory.pool.num_shared_of(actor.table) * BLOCK_BYTES,
         decode_tok_s=decode_tok_s if is_decoding else 0.0,
         prefill_progress=1.0 - actor.prefill_left / actor.num_to_prefill if is_prefilling else 1.0,
         eta_s=actor.prefill_left / PREFILL_TOK_S if is_prefilling else None,

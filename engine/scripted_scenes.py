@@ -5,81 +5,30 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-from engine.scripted_cast import BLOCK_BYTES, BLOCK_TOKENS, DEVICE, MAX_CONTEXT_TOKENS, MODEL
+from engine.scripted_cast import BLOCK_BYTES, DEVICE, MAX_CONTEXT_TOKENS
+from engine.scripted_rare_scenes import disk_off, failed, hostile, overloaded
+from engine.scripted_stage import (
+    CACHED,
+    DIRTY,
+    HOT,
+    NOON_S,
+    PINNED,
+    RUN,
+    SERVING,
+    SHARED,
+    Run,
+    event,
+    pool,
+    sized,
+)
 from engine.snapshot import (
     NO_OWNER,
     AgentRow,
     AgentStatus,
     BatchRow,
-    BlockState,
-    EngineEvent,
     EngineSnapshot,
     EngineStatus,
-    PoolRow,
     ThroughputRow,
-)
-
-NOON_S = 1_763_640_000.0
-RUN = BlockState.RUNNING
-SHARED = BlockState.SHARED
-HOT = BlockState.HOT
-CACHED = BlockState.CACHED
-PINNED = BlockState.PINNED
-Run = tuple[BlockState, int, int]
-"""State, owner and length of a run of blocks."""
-
-
-def sized(row: AgentRow, shared: float = 0.0) -> AgentRow:
-    """A row with the bytes that its context takes, ``shared`` (0-1) of them held by others too."""
-    num_blocks = -(-row.num_context_tokens // BLOCK_TOKENS)
-    return dataclasses.replace(
-        row,
-        max_context_tokens=MAX_CONTEXT_TOKENS,
-        hot_bytes=num_blocks * BLOCK_BYTES,
-        shared_bytes=int(num_blocks * shared) * BLOCK_BYTES,
-    )
-
-
-def pool(runs: tuple[Run, ...], num_blocks: int, num_evictions: int = 0) -> PoolRow:
-    """A pool made of runs, the rest free."""
-    states = b"".join(bytes([state]) * length for state, _, length in runs)
-    owners = b"".join(bytes([owner]) * length for _, owner, length in runs)
-    states = states.ljust(num_blocks, bytes([BlockState.FREE]))
-    owners = owners.ljust(num_blocks, bytes([NO_OWNER]))
-    num_free = states.count(BlockState.FREE)
-    return PoolRow(
-        block_tokens=BLOCK_TOKENS,
-        block_bytes=BLOCK_BYTES,
-        num_total_blocks=num_blocks,
-        num_free_blocks=num_free,
-        num_cached_blocks=states.count(CACHED),
-        num_shared_blocks=states.count(SHARED),
-        num_running_blocks=states.count(RUN),
-        num_evictions=num_evictions,
-        bytes_used=(num_blocks - num_free) * BLOCK_BYTES,
-        bytes_budget=num_blocks * BLOCK_BYTES,
-        block_states=states,
-        block_owners=owners,
-    )
-
-
-def event(number: int, kind: str, text: str, level: str = "info") -> EngineEvent:
-    """An event, ten seconds after the one before."""
-    return EngineEvent(number=number, time=NOON_S + number * 10, kind=kind, text=text, level=level)
-
-
-SERVING = EngineSnapshot(
-    step=1200,
-    time=NOON_S,
-    uptime_s=8040.0,
-    status=EngineStatus.SERVING,
-    progress=1.0,
-    model=MODEL.model_id,
-    device=DEVICE.name,
-    model_detail=MODEL,
-    device_detail=DEVICE,
-    pool=pool((), 192),
-    events=(event(1, "load", "SmolLM2-135M-Instruct in 3.4 s, batching ragged"),),
 )
 
 
@@ -135,6 +84,7 @@ def busy() -> EngineSnapshot:
                 last_miss="system prompt changed at token 1012: 632 tokens recomputed",
             ),
             shared=0.88,
+            stored=0.7,
         ),
         sized(
             AgentRow(
@@ -157,11 +107,13 @@ def busy() -> EngineSnapshot:
                 status=AgentStatus.QUEUED,
                 num_context_tokens=2240,
                 num_cached_tokens=2038,
+                num_restored_tokens=1536,
                 num_prompt_tokens=2240,
                 num_turns=2,
                 wait_s=1.6,
             ),
             shared=0.4,
+            stored=0.6,
         ),
         sized(
             AgentRow(
@@ -181,15 +133,16 @@ def busy() -> EngineSnapshot:
         AgentRow(
             agent_id="nightly",
             protocol="anthropic",
-            status=AgentStatus.COLD,
+            status=AgentStatus.WARM,
             num_context_tokens=7420,
             max_context_tokens=MAX_CONTEXT_TOKENS,
-            num_cached_tokens=0,
+            num_cached_tokens=7168,
+            num_restored_tokens=7168,
             num_prompt_tokens=7400,
             num_turns=9,
-            ttft_s=21.4,
+            warm_bytes=29 * BLOCK_BYTES,
+            ttft_s=0.41,
             idle_s=7260.0,
-            last_miss="evicted: all 7400 tokens recomputed",
         ),
     )
     blocks: tuple[Run, ...] = (
@@ -199,12 +152,14 @@ def busy() -> EngineSnapshot:
         (SHARED, 3, 4),
         (RUN, 2, 5),
         (PINNED, 4, 15),
-        (HOT, 3, 5),
+        (HOT, 3, 2),
+        (DIRTY, 3, 3),
         (CACHED, NO_OWNER, 44),
     )
     return dataclasses.replace(
         SERVING,
         pool=pool(blocks, 192, num_evictions=2),
+        disk=dataclasses.replace(SERVING.disk, num_pending=5),
         batch=BatchRow(
             num_running=3,
             num_waiting=1,
@@ -227,7 +182,7 @@ def busy() -> EngineSnapshot:
         agents=agents,
         events=(
             *SERVING.events,
-            event(2, "evict", "nightly: 171M freed for review-bot, least recently used", "warning"),
+            event(2, "evict", "nightly: 342M to disk for review-bot, least recently used"),
             event(
                 3,
                 "miss",
@@ -235,118 +190,6 @@ def busy() -> EngineSnapshot:
             ),
             event(4, "pin", "review-bot pinned"),
         ),
-    )
-
-
-def overloaded() -> EngineSnapshot:
-    """More agents than the pool and the batch can take, memory nearly full."""
-    statuses = [AgentStatus.DECODING] * 6 + [AgentStatus.PREFILLING] * 2 + [AgentStatus.QUEUED] * 32
-    agents = tuple(
-        sized(
-            AgentRow(
-                agent_id=f"worker-{number:02d}",
-                protocol="openai",
-                status=status,
-                num_context_tokens=7900 - number * 150,
-                num_cached_tokens=200,
-                num_prompt_tokens=7700 - number * 150,
-                num_generated_tokens=number if status is AgentStatus.DECODING else 0,
-                num_turns=number % 5,
-                decode_tok_s=4.2 if status is AgentStatus.DECODING else 0.0,
-                prefill_progress=0.1 if status is AgentStatus.PREFILLING else 1.0,
-                eta_s=38.0 if status is AgentStatus.PREFILLING else None,
-                wait_s=float(number) if status is AgentStatus.QUEUED else 0.0,
-                ttft_s=48.0 if number % 5 else None,
-            )
-        )
-        for number, status in enumerate(statuses)
-    )
-    refusals = tuple(
-        event(2 + at, "reject", f"worker-{40 + at}: queue is full, retry after 12 s", "error")
-        for at in range(12)
-    )
-    return dataclasses.replace(
-        SERVING,
-        device_detail=dataclasses.replace(
-            DEVICE,
-            memory_used_bytes=16_400_000_000,
-            fallbacks=("no C++ compiler: decode runs at half speed",),
-        ),
-        pool=pool(tuple((RUN, owner, 24) for owner in range(8)), 192, num_evictions=118),
-        batch=BatchRow(
-            num_running=8,
-            num_waiting=32,
-            num_decoding=6,
-            slice_tokens=32,
-            stall_ms=264.0,
-            oldest_wait_s=39.0,
-            prefilling="worker-06",
-        ),
-        throughput=ThroughputRow(
-            prefill_tok_s=190.0,
-            decode_tok_s=25.2,
-            ttft_p50_s=48.0,
-            ttft_p95_s=131.0,
-            num_prompt_tokens=2_900_000,
-            num_cached_tokens=310_000,
-            num_generated_tokens=120_000,
-            num_turns=812,
-        ),
-        agents=agents,
-        events=(*SERVING.events, *refusals),
-    )
-
-
-def failed() -> EngineSnapshot:
-    """The model could not be loaded."""
-    reason = "model.safetensors is 41 MB short: the download was cut off; remove it and start again"
-    return EngineSnapshot(
-        step=5,
-        time=NOON_S,
-        uptime_s=3.0,
-        status=EngineStatus.FAILED,
-        status_text=reason,
-        device=DEVICE.name,
-        device_detail=DEVICE,
-        events=(event(1, "error", reason, "error"),),
-    )
-
-
-def hostile() -> EngineSnapshot:
-    """Ids and texts that try to harm the screen."""
-    ids = (
-        "[red]danger[/red]",
-        "[@click=app.leave]click me[/]",
-        "\x1b[31mescape\x1b[2J\x1b]0;title\x07",
-        "line one\nline two\ttab",
-        "日本語の長い長い長いエージェント名前です",
-        "\u202eright to left",
-        "z\u0301\u0302\u0303\u0304\u0305algo",
-        "\U0001f468\u200d\U0001f469\u200d\U0001f467 family",
-        "a" * 200,
-        " ",
-    )
-    agents = tuple(
-        sized(
-            AgentRow(
-                agent_id=agent_id,
-                status=AgentStatus.IDLE,
-                num_context_tokens=900 + number,
-                num_prompt_tokens=900,
-                num_turns=1,
-                idle_s=60.0,
-                last_miss=agent_id,
-            )
-        )
-        for number, agent_id in enumerate(ids)
-    )
-    events = tuple(event(2 + number, "miss", text) for number, text in enumerate(ids))
-    return dataclasses.replace(
-        SERVING,
-        model="[b]bold[/b]\x1b[5m model",
-        agents=agents,
-        pool=pool(tuple((HOT, owner, 4) for owner in range(len(ids))), 192),
-        events=(*SERVING.events, *events),
     )
 
 
@@ -372,5 +215,6 @@ SCENES: dict[str, Callable[[], EngineSnapshot]] = {
     "failed": failed,
     "hostile": hostile,
     "many_blocks": many_blocks,
+    "disk_off": disk_off,
 }
 """Each scene's name and how to make it."""

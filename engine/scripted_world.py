@@ -6,10 +6,9 @@ import dataclasses
 import random
 from collections import deque
 
-from engine.errors import AgentBusyError, AgentNotFoundError
+from engine.errors import AgentBusyError, AgentNotFoundError, NotOnDiskError
 from engine.scripted_cast import (
     ACTIVE,
-    BLOCK_BYTES,
     BLOCK_TOKENS,
     CAST,
     DEVICE,
@@ -18,8 +17,10 @@ from engine.scripted_cast import (
     MODEL,
     RUNNING,
     Actor,
+    Role,
+    fork_name,
 )
-from engine.scripted_pool import ScriptedPool
+from engine.scripted_memory import ScriptedMemory
 from engine.scripted_rows import (
     PREFILL_TOK_S,
     agent_row,
@@ -31,6 +32,7 @@ from engine.scripted_rows import (
 )
 from engine.snapshot import (
     AgentStatus,
+    DiskRow,
     EngineEvent,
     EngineSnapshot,
     EngineStatus,
@@ -58,13 +60,11 @@ class DemoWorld:
         self._epoch_s = epoch_s
         self._now_s = 0.0
         self._step = 0
-        self._pool = ScriptedPool(num_blocks)
-        self._prefixes: dict[str, list[int]] = {}
         self._waiting_cast = deque(sorted(CAST, key=lambda role: role.arrives_s))
         self._actors: list[Actor] = []
+        self._memory = ScriptedMemory(num_blocks, self._actors, self.note)
         self._events: deque[EngineEvent] = deque(maxlen=200)
         self._num_events = 0
-        self._num_evictions = 0
         self._totals = ThroughputRow()
         self._ttfts: deque[float] = deque(maxlen=RECENT_TTFTS)
         self._prefiller: Actor | None = None
@@ -84,16 +84,50 @@ class DemoWorld:
         actor = self._find(agent_id)
         if actor.status in ACTIVE:
             raise AgentBusyError(agent_id, "evict")
-        num_bytes = self._drop_cache(actor)
+        num_bytes = self._memory.drop(actor)
         self.note("evict", f"{agent_id}: {num_bytes // 10**6}M freed by hand", "info")
         return num_bytes
 
     def evict_idle(self) -> int:
         """Drops the caches of all idle, unpinned agents; returns the bytes freed."""
         idle = [a for a in self._actors if a.status is AgentStatus.IDLE and not a.pinned]
-        num_bytes = sum(self._drop_cache(actor) for actor in idle)
+        num_bytes = sum(self._memory.drop(actor) for actor in idle)
         self.note("evict", f"{len(idle)} idle agents: {num_bytes // 10**6}M freed", "info")
         return num_bytes
+
+    def warm(self, agent_id: str) -> int:
+        """Starts to bring an agent's cache back from disk; returns its tokens."""
+        actor = self._find(agent_id)
+        if actor.status in ACTIVE:
+            raise AgentBusyError(agent_id, "warm")
+        if actor.status is not AgentStatus.WARM:
+            raise NotOnDiskError(agent_id)
+        self._restore(actor)
+        return actor.num_restorable
+
+    def fork(self, agent_id: str, fork_id: str | None) -> str:
+        """Makes an agent that starts from another's cache; returns its id."""
+        actor = self._find(agent_id)
+        if actor.status in ACTIVE:
+            raise AgentBusyError(agent_id, "fork")
+        name = fork_name(agent_id, fork_id, {each.role.agent_id for each in self._actors})
+        role = dataclasses.replace(
+            actor.role, agent_id=name, opening_tokens=actor.role.growth_tokens[0]
+        )
+        self._memory.pool.share(name, actor.table)
+        self._actors.append(
+            Actor(
+                role,
+                next_turn_s=self._now_s + self._random.uniform(*role.rest_s),
+                status=actor.status,
+                table=list(actor.table),
+                num_context=actor.num_context,
+                num_stored_blocks=actor.num_stored_blocks,
+                ended_at_s=self._now_s,
+            )
+        )
+        self.note("fork", f"{name} from {agent_id}", "info")
+        return name
 
     def pin(self, agent_id: str, pinned: bool) -> bool:
         """Pins or unpins an agent."""
@@ -148,6 +182,7 @@ class DemoWorld:
             self._admit()
         self._prefill()
         self._decode()
+        self._memory.disk.write_behind(self._actors, STEP_S)
 
     def _tick_load(self) -> None:
         if self._now_s < LOAD_S:
@@ -169,12 +204,9 @@ class DemoWorld:
     def _admit(self) -> None:
         while self._waiting_cast and self._waiting_cast[0].arrives_s <= self._now_s:
             role = self._waiting_cast.popleft()
-            self._actors.append(Actor(role, next_turn_s=self._now_s, pinned=role.pinned))
+            self._actors.append(self._arrive(role))
         for actor in self._actors:
-            if actor.status not in ACTIVE and actor.next_turn_s <= self._now_s:
-                actor.status = AgentStatus.QUEUED
-                actor.queued_at_s = self._now_s
-                actor.num_generated = 0
+            self._call_to_turn(actor)
         num_running = sum(actor.status in RUNNING for actor in self._actors)
         queue = sorted(
             (a for a in self._actors if a.status is AgentStatus.QUEUED),
@@ -183,18 +215,51 @@ class DemoWorld:
         for actor in queue[: MAX_RUNNING - num_running]:
             self._begin_turn(actor)
 
+    def _arrive(self, role: Role) -> Actor:
+        if not role.stored_tokens:
+            return Actor(role, next_turn_s=self._now_s, pinned=role.pinned)
+        return Actor(
+            role,
+            next_turn_s=self._now_s + role.rest_s[1],
+            status=AgentStatus.WARM,
+            num_context=role.stored_tokens,
+            num_stored_blocks=-(-role.stored_tokens // BLOCK_TOKENS),
+            num_turns=9,
+            ended_at_s=self._now_s - role.away_s,
+        )
+
+    def _call_to_turn(self, actor: Actor) -> None:
+        if actor.status is AgentStatus.RESTORING:
+            if self._now_s < actor.restored_at_s:
+                return
+            actor.status = AgentStatus.IDLE
+        if actor.status in ACTIVE or actor.next_turn_s > self._now_s:
+            return
+        if actor.status is AgentStatus.WARM:
+            self._restore(actor)
+            return
+        actor.status = AgentStatus.QUEUED
+        actor.queued_at_s = self._now_s
+        actor.num_generated = 0
+
+    def _restore(self, actor: Actor) -> None:
+        actor.restored_at_s = self._now_s + self._memory.restore(actor)
+        actor.status = AgentStatus.RESTORING
+
     def _begin_turn(self, actor: Actor) -> None:
         role, choose = actor.role, self._random
         first_turn = actor.num_turns == 0
         num_new = role.opening_tokens if first_turn else choose.randint(*role.growth_tokens)
-        actor.num_cached = actor.num_context if actor.table else 0
+        actor.num_cached = actor.num_restorable
         actor.last_miss = "" if actor.table or first_turn else "evicted: all recomputed"
+        if actor.restored_at_s < actor.ended_at_s or not actor.table:
+            actor.num_restored = 0
         if actor.num_context + num_new > MAX_CONTEXT_TOKENS - 600:
             self._compact(actor)
         elif role.rewrites and actor.num_turns % role.rewrites == role.rewrites - 1:
             self._rewrite(actor)
         if not actor.table:
-            self._attach_prefix(actor)
+            self._memory.attach_prefix(actor)
         base = actor.num_context or role.prefix_blocks * BLOCK_TOKENS
         actor.num_prompt = base + num_new
         actor.num_reply = choose.randint(*role.reply_tokens)
@@ -207,69 +272,18 @@ class DemoWorld:
             self.note("miss", f"{role.agent_id}: {actor.last_miss}", "info")
 
     def _compact(self, actor: Actor) -> None:
-        keep = actor.role.prefix_blocks
-        self._pool.drop(actor.role.agent_id, actor.table[keep:], keep=True)
-        del actor.table[keep:]
+        self._memory.cut(actor, actor.role.prefix_blocks)
         actor.num_context = actor.num_cached = len(actor.table) * BLOCK_TOKENS
         actor.last_miss = f"conversation compacted at token {actor.num_context}"
 
     def _rewrite(self, actor: Actor) -> None:
         keep = min(len(actor.table), actor.role.prefix_blocks + 2)
-        self._pool.drop(actor.role.agent_id, actor.table[keep:], keep=True)
-        del actor.table[keep:]
+        self._memory.cut(actor, keep)
         actor.num_cached = min(actor.num_context, keep * BLOCK_TOKENS)
         num_lost = actor.num_context - actor.num_cached
         actor.last_miss = (
             f"system prompt changed at token {actor.num_cached}: {num_lost} tokens recomputed"
         )
-
-    def _attach_prefix(self, actor: Actor) -> None:
-        role = actor.role
-        if not role.prefix:
-            return
-        blocks = self._prefixes.get(role.prefix)
-        if blocks is None:
-            blocks = self._take(actor, role.prefix_blocks)
-            self._prefixes[role.prefix] = blocks
-        else:
-            self._pool.share(role.agent_id, blocks)
-            actor.num_cached = len(blocks) * BLOCK_TOKENS
-        actor.table = list(blocks)
-
-    def _take(self, actor: Actor, count: int) -> list[int]:
-        while self._pool.num_obtainable < count and self._relieve(actor):
-            pass
-        return self._pool.take(actor.role.agent_id, count)
-
-    def _relieve(self, for_whom: Actor) -> bool:
-        idle = [
-            a for a in self._actors if a.status is AgentStatus.IDLE and not a.pinned and a.table
-        ]
-        if not idle:
-            return False
-        oldest = min(idle, key=lambda actor: actor.ended_at_s)
-        num_bytes = self._drop_cache(oldest)
-        self._num_evictions += 1
-        self.note(
-            "evict",
-            f"{oldest.role.agent_id}: {num_bytes // 10**6}M freed for "
-            f"{for_whom.role.agent_id}, least recently used",
-            "warning",
-        )
-        return True
-
-    def _drop_cache(self, actor: Actor) -> int:
-        num_freed = self._pool.drop(actor.role.agent_id, actor.table, keep=False)
-        actor.table = []
-        actor.status = AgentStatus.COLD
-        if all(other.role.prefix != actor.role.prefix or not other.table for other in self._actors):
-            self._prefixes.pop(actor.role.prefix, None)
-        return num_freed * BLOCK_BYTES
-
-    def _grow(self, actor: Actor) -> None:
-        num_blocks = -(-actor.num_context // BLOCK_TOKENS)
-        if num_blocks > len(actor.table):
-            actor.table += self._take(actor, num_blocks - len(actor.table))
 
     def _prefill(self) -> None:
         prefilling = [a for a in self._actors if a.status is AgentStatus.PREFILLING]
@@ -279,7 +293,7 @@ class DemoWorld:
             return
         actor.prefill_left = max(0.0, actor.prefill_left - PREFILL_TOK_S * STEP_S)
         actor.num_context = actor.num_prompt - round(actor.prefill_left)
-        self._grow(actor)
+        self._memory.grow(actor)
         if actor.prefill_left:
             return
         actor.status = AgentStatus.DECODING
@@ -293,7 +307,7 @@ class DemoWorld:
             actor.decoded += rate * STEP_S
             actor.num_generated = int(actor.decoded)
             actor.num_context = actor.num_prompt + actor.num_generated
-            self._grow(actor)
+            self._memory.grow(actor)
             if actor.num_generated >= actor.num_reply:
                 self._end_turn(actor)
 
@@ -331,12 +345,13 @@ class DemoWorld:
             device=DEVICE.name,
             model_detail=MODEL if is_loaded else None,
             device_detail=DEVICE,
-            pool=pool_row(self._pool, actors, self._num_evictions) if is_loaded else PoolRow(),
+            pool=pool_row(self._memory, actors) if is_loaded else PoolRow(),
+            disk=self._memory.disk.row if is_loaded else DiskRow(),
             batch=batch_row(actors, self._prefiller, self._now_s, self._step),
             throughput=throughput_row(
                 self._totals, self._ttfts, rate * num_decoding, prefill_tok_s
             ),
-            agents=tuple(agent_row(a, self._pool, self._now_s, rate) for a in actors),
+            agents=tuple(agent_row(a, self._memory, self._now_s, rate) for a in actors),
             events=tuple(self._events),
         )
 

@@ -48,7 +48,7 @@ BLOCK_ROLE: dict[BlockState, str] = {
     BlockState.HOT: MUTED,
     BlockState.CACHED: DIM,
     BlockState.PINNED: BRAND,
-    BlockState.DIRTY: WARN,
+    BlockState.DIRTY: BRAND,
 }
 
 BLOCK_ORDER: tuple[BlockState, ...] = (
@@ -133,7 +133,7 @@ class Glyphs:
 UNICODE = Glyphs(
     agent={
         AgentStatus.QUEUED: "◌",
-        AgentStatus.RESTORING: "◐",
+        AgentStatus.RESTORING: "●",
         AgentStatus.PREFILLING: "◐",
         AgentStatus.DECODING: "●",
         AgentStatus.IDLE: "○",
@@ -145,9 +145,9 @@ UNICODE = Glyphs(
         BlockState.RUNNING: "█",
         BlockState.SHARED: "▓",
         BlockState.HOT: "▒",
-        BlockState.CACHED: "░",
+        BlockState.CACHED: "╌",
         BlockState.PINNED: "◆",
-        BlockState.DIRTY: "▚",
+        BlockState.DIRTY: "░",
     },
     pinned="◆",
     cursor="▌",

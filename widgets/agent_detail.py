@@ -29,12 +29,23 @@ class DetailSlice:
     prefill_tok_s: float = 0.0
 
 
+def is_on_disk(agent: AgentRow) -> bool:
+    """Whether the disk has all that memory has of an agent's cache."""
+    return 0 < agent.hot_bytes <= agent.warm_bytes
+
+
 def lost_tokens(agent: AgentRow) -> int:
-    """Tokens that an eviction would make the next turn recompute: those not shared."""
+    """Tokens that an eviction would make the next turn recompute: neither shared nor on disk."""
     if not agent.hot_bytes:
         return 0
-    own = 1.0 - agent.shared_bytes / agent.hot_bytes
-    return round(agent.num_context_tokens * own)
+    # Both begin where the context begins, so the longer one counts.
+    kept = min(1.0, max(agent.shared_bytes, agent.warm_bytes) / agent.hot_bytes)
+    return round(agent.num_context_tokens * (1.0 - kept))
+
+
+def reread_bytes(agent: AgentRow) -> int:
+    """Bytes that the next turn after an eviction would read back from disk."""
+    return max(0, min(agent.hot_bytes, agent.warm_bytes) - agent.shared_bytes)
 
 
 def recompute_words(num_tokens: int, prefill_tok_s: float) -> str:
@@ -95,15 +106,17 @@ class AgentDetail(Pane[DetailSlice]):
                 ),
             ),
             _fact("", self._meter(ratio, room, PLAIN)),
-            _fact(
-                "in memory",
-                Content.assemble(
-                    (short_bytes(agent.hot_bytes), BRIGHT),
-                    (f", {short_bytes(agent.shared_bytes)} of it shared with others", MUTED),
-                ),
-            ),
+            _fact("in memory", _in_memory(agent)),
             _fact("", self._meter(shared, room, WORKING)),
+            _fact("on disk", self._stored(agent)),
         ]
+
+    def _stored(self, agent: AgentRow) -> Content:
+        if not agent.warm_bytes:
+            return Content.styled("nothing", DIM)
+        missing = max(0, agent.hot_bytes - agent.warm_bytes)
+        rest = f", {short_bytes(missing)} not yet written" if missing else ""
+        return Content.assemble((short_bytes(agent.warm_bytes), BRIGHT), (rest, MUTED))
 
     def _meter(self, ratio: float, room: int, role: str) -> Content:
         return Content.assemble(
@@ -122,12 +135,7 @@ class AgentDetail(Pane[DetailSlice]):
                     (f"{agent.num_prompt_tokens:,}", BRIGHT), (" prompt tokens", MUTED)
                 ),
             ),
-            _fact(
-                "reused",
-                Content.assemble(
-                    (f"{agent.num_cached_tokens:,}", BRIGHT), (" from the cache", MUTED)
-                ),
-            ),
+            _fact("reused", _reused(agent)),
             _fact("", self._meter(agent.hit_ratio or 0.0, room, WORKING)),
             _fact("computed", Content.styled(f"{computed:,}", BRIGHT)),
             _fact("ttft", Content.styled(seconds(agent.ttft_s), BRIGHT)),
@@ -140,13 +148,45 @@ class AgentDetail(Pane[DetailSlice]):
     def _cost(self, agent: AgentRow, width: int) -> list[Content]:
         if agent.status is AgentStatus.COLD:
             text = "its cache is gone; the next turn recomputes what is not shared"
+        elif agent.status is AgentStatus.WARM:
+            text = "its cache is on disk; the next turn reads it back, w does so now"
         elif agent.status is AgentStatus.IDLE:
-            words = recompute_words(lost_tokens(agent), self._slice.prefill_tok_s)
             idle = f"idle for {duration(agent.idle_s)}: " if agent.idle_s >= 1 else ""
-            text = f"{idle}evicting it would cost the next turn {words}"
+            text = f"{idle}{self._eviction_cost(agent)}"
         else:
             text = "it has a turn in progress, so it cannot be evicted"
         return Content.styled(text, MUTED).wrap(max(8, width))
+
+    def _eviction_cost(self, agent: AgentRow) -> str:
+        if is_on_disk(agent):
+            return "evicting it loses nothing, its cache stays on disk"
+        words = recompute_words(lost_tokens(agent), self._slice.prefill_tok_s)
+        return f"evicting it would cost the next turn {words}"
+
+
+def _in_memory(agent: AgentRow) -> Content:
+    if not agent.hot_bytes:
+        return Content.styled("nothing", DIM)
+    shared = short_bytes(agent.shared_bytes) if agent.shared_bytes else "none"
+    return Content.assemble(
+        (short_bytes(agent.hot_bytes), BRIGHT), (f", {shared} of it shared with others", MUTED)
+    )
+
+
+def _reused(agent: AgentRow) -> Content:
+    """Prompt tokens from the cache, told apart by where they were."""
+    num_restored = agent.num_restored_tokens
+    if not num_restored:
+        return Content.assemble(
+            (f"{agent.num_cached_tokens:,}", BRIGHT), (" from the cache", MUTED)
+        )
+    num_hot = max(0, agent.num_cached_tokens - num_restored)
+    return Content.assemble(
+        (f"{num_hot:,}", BRIGHT),
+        (" from memory, ", MUTED),
+        (f"{num_restored:,}", BRIGHT),
+        (" from disk", MUTED),
+    )
 
 
 def _fact(label: str, value: Content) -> Content:

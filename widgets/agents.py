@@ -25,6 +25,7 @@ SORT_KEYS: dict[str, Callable[[AgentRow], Any]] = {
     "state": lambda row: row.status.value,
     "context": lambda row: -row.num_context_tokens,
     "hot": lambda row: -row.hot_bytes,
+    "warm": lambda row: -row.warm_bytes,
     "shared": lambda row: -row.shared_bytes,
     "hit": lambda row: row.hit_ratio if row.hit_ratio is not None else 2.0,
     "rate": lambda row: -row.decode_tok_s,

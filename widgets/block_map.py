@@ -28,6 +28,7 @@ MAX_LEGEND_LINES = 2
 MAX_CELL_WIDTH = 5
 GAPPED_CELL_WIDTH = 3
 NAME_CELLS = 18
+EVICTIONS_FROM = 68
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,10 +38,12 @@ class BlockMapSlice:
     Attributes:
         pool: The pool.
         agent_ids: Ids in the order of the snapshot's rows.
+        num_pending: Blocks that wait to be written to disk.
     """
 
     pool: PoolRow = field(default_factory=PoolRow)
     agent_ids: tuple[str, ...] = ()
+    num_pending: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,11 +200,13 @@ class BlockMapPane(Pane[BlockMapSlice]):
         pool = self._slice.pool
         per_cell = blocks_per_cell(pool.num_total_blocks, width * map_height)
         unit = "1 cell = 1 block" if per_cell == 1 else f"1 cell = {per_cell} blocks"
+        num_pending = self._slice.num_pending
         return Content.assemble(
             (short_bytes(pool.bytes_used), BRIGHT),
             (f" of {short_bytes(pool.bytes_budget)} filled", MUTED),
             (f"   {unit}", MUTED),
-            (f"   {pool.num_evictions} evictions" if width >= 60 else "", MUTED),
+            (f"   {pool.num_evictions} evictions" if width >= EVICTIONS_FROM else "", MUTED),
+            (f"   {short_count(num_pending)} to write" if num_pending else "", MUTED),
         )
 
 

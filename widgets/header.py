@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from textual.content import Content
 from textual.reactive import reactive
 from textual.widget import Widget
 
-from engine.snapshot import BlockState, EngineSnapshot, EngineStatus, ModelRow
+from engine.snapshot import BlockState, DiskRow, EngineSnapshot, EngineStatus, ModelRow
 from styles.tokens import (
     BLOCK_ROLE,
     BRAND,
     BRIGHT,
     DIM,
+    DISK,
     ENGINE_ROLE,
     MUTED,
     PLAIN,
@@ -26,6 +27,8 @@ from widgets.block_map import state_counts
 from widgets.format import clean, duration, percent, short_bytes, short_count, shorten
 
 NEARLY_FULL = 0.9
+WIDE_FROM = 140
+DISK_FIGURE_CELLS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +45,7 @@ class HeaderSlice:
         block_counts: Blocks of the pool by state, in the order of the legend.
         num_running: Sequences that prefill or decode.
         num_waiting: Sequences in the queue.
+        disk: The disk tier.
         num_fallbacks: How many fast paths of the device could not be switched on.
         uptime_s: Whole seconds.
         address: Of the API.
@@ -57,6 +61,7 @@ class HeaderSlice:
     block_counts: tuple[tuple[BlockState, int], ...] = ()
     num_running: int = 0
     num_waiting: int = 0
+    disk: DiskRow = field(default_factory=DiskRow)
     num_fallbacks: int = 0
     uptime_s: int = 0
     address: str = ""
@@ -76,6 +81,8 @@ def header_slice(snapshot: EngineSnapshot, address: str, *, is_paused: bool) -> 
         block_counts=tuple(state_counts(snapshot.pool.block_states).items()),
         num_running=snapshot.batch.num_running,
         num_waiting=snapshot.batch.num_waiting,
+        # Only what is shown: the bar need not be drawn again for a block that waits to be written.
+        disk=replace(snapshot.disk, num_blocks=0, num_pending=0, num_quarantined=0),
         num_fallbacks=len(device.fallbacks),
         uptime_s=int(snapshot.uptime_s),
         address=address,
@@ -103,17 +110,29 @@ class Header(Widget):
     def _identity(self, width: int, room: int) -> Content:
         shown = self.shown
         parts: list[Part] = [("stoker", f"bold {BRAND}"), ("  ", "")]
+        warnings = self._warnings()
+        room = max(8, room - sum(len(warning) for warning in warnings))
         if shown.model:
-            parts.append(
-                (shorten(shown.model, max(8, room), self.glyphs.ellipsis), f"bold {BRIGHT}")
-            )
+            parts.append((shorten(shown.model, room, self.glyphs.ellipsis), f"bold {BRIGHT}"))
         else:
             parts.append(("no model", MUTED))
         if width >= 100:
             parts.append(("  " + self._device_words(), MUTED))
-        if shown.num_fallbacks:
-            parts.append((f"  {self.glyphs.warning} slow path (6 says why)", WARN))
+        parts += [(warning, WARN) for warning in warnings]
         return Content.assemble(*parts)
+
+    def _warnings(self) -> list[str]:
+        warnings = []
+        if self.shown.num_fallbacks:
+            warnings.append(f"  {self.glyphs.warning} slow path (6 says why)")
+        if self._is_disk_off and self.content_size.height < 2:
+            warnings.append(f"  {self.glyphs.warning} disk off")
+        return warnings
+
+    @property
+    def _is_disk_off(self) -> bool:
+        """Whether a disk tier was asked for and does not work."""
+        return not self.shown.disk.is_on and bool(self.shown.disk.reason_off)
 
     def _device_words(self) -> str:
         shown = self.shown
@@ -140,8 +159,14 @@ class Header(Widget):
         return Content.assemble(*parts)
 
     def _meters(self, width: int) -> Content:
-        room = min(40, max(8, (width - 84) // 2))
-        return Content.assemble(self._memory(room), "    ", self._pool(room))
+        has_disk = self.shown.disk.bytes_budget > 0 or self._is_disk_off
+        if not has_disk:
+            room = min(40, max(8, (width - 84) // 2))
+            return Content.assemble(self._memory(room), "    ", self._pool(room, is_wide=True))
+        is_wide = width >= WIDE_FROM
+        room = min(40, max(4, (width - (91 if is_wide else 82)) // 3))
+        bars = (self._memory(room), self._pool(room, is_wide=is_wide), self._disk(room))
+        return Content("   ").join(bars)
 
     def _memory(self, width: int) -> Content:
         used, limit = self.shown.memory_used_bytes, self.shown.memory_limit_bytes
@@ -152,7 +177,19 @@ class Header(Widget):
             ("memory ", MUTED), *bar(ratio, width, role, self.glyphs), (f" {figure:<11}", BRIGHT)
         )
 
-    def _pool(self, width: int) -> Content:
+    def _disk(self, width: int) -> Content:
+        disk = self.shown.disk
+        if self._is_disk_off:
+            room = width + DISK_FIGURE_CELLS - len("off: ")
+            reason = shorten(disk.reason_off, room, self.glyphs.ellipsis)
+            return Content.assemble(("disk ", MUTED), (f"off: {reason}", WARN))
+        ratio = disk.bytes_used / disk.bytes_budget
+        figure = f"{short_bytes(disk.bytes_used)}/{short_bytes(disk.bytes_budget)}"
+        return Content.assemble(
+            ("disk ", MUTED), *bar(ratio, width, DISK, self.glyphs), (f" {figure:<9}", BRIGHT)
+        )
+
+    def _pool(self, width: int, *, is_wide: bool) -> Content:
         """Stacked by state; what is held by nobody does not count as in use."""
         glyphs, counts = self.glyphs, dict(self.shown.block_counts)
         total = sum(counts.values())
@@ -168,7 +205,7 @@ class Header(Widget):
             ("pool ", MUTED),
             stacked(parts, width),
             (f" {short_count(num_held)}/{short_count(total)}", BRIGHT),
-            (f" {percent(num_held / total)} held", MUTED),
+            (f" {percent(num_held / total)} held" if is_wide else "", MUTED),
         )
 
     def _load(self) -> Content:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from engine.snapshot import AgentRow, AgentStatus
-from styles.tokens import AGENT_ROLE, BRAND, BRIGHT, DIM, GOOD, MUTED, PLAIN, WARN, Glyphs
+from styles.tokens import AGENT_ROLE, BRAND, BRIGHT, DIM, DISK, GOOD, MUTED, PLAIN, WARN, Glyphs
 from widgets.bars import Part, bar
 from widgets.format import (
     context_limit,
@@ -115,7 +115,7 @@ def _agent(row: AgentRow, width: int, glyphs: Glyphs) -> CellParts:
 def state_words(row: AgentRow) -> tuple[str, str]:
     """An agent's state in a word, and its number (progress, ETA or how long)."""
     match row.status:
-        case AgentStatus.PREFILLING | AgentStatus.RESTORING:
+        case AgentStatus.PREFILLING:
             eta = f" {seconds(row.eta_s)}" if row.eta_s is not None else ""
             return row.status.value, f"{percent(row.prefill_progress):>4}{eta}"
         case AgentStatus.QUEUED:
@@ -125,7 +125,9 @@ def state_words(row: AgentRow) -> tuple[str, str]:
         case AgentStatus.COLD:
             return "no cache", ""
         case AgentStatus.WARM:
-            return "on disk", ""
+            return "on disk", duration(row.idle_s)
+        case AgentStatus.RESTORING:
+            return row.status.value, ""
     return row.status.value, f"{row.num_generated_tokens} tok"
 
 
@@ -166,6 +168,10 @@ def _hot(row: AgentRow, width: int, glyphs: Glyphs) -> CellParts:
     return _figure(short_bytes(row.hot_bytes) if row.hot_bytes else "-", width, BRIGHT)
 
 
+def _warm(row: AgentRow, width: int, glyphs: Glyphs) -> CellParts:
+    return _figure(short_bytes(row.warm_bytes) if row.warm_bytes else "-", width, PLAIN)
+
+
 def _shared(row: AgentRow, width: int, glyphs: Glyphs) -> CellParts:
     ratio = row.shared_bytes / row.hot_bytes if row.hot_bytes else None
     return _figure(percent(ratio), width, PLAIN)
@@ -174,7 +180,9 @@ def _shared(row: AgentRow, width: int, glyphs: Glyphs) -> CellParts:
 def _hit(row: AgentRow, width: int, glyphs: Glyphs) -> CellParts:
     ratio = row.hit_ratio
     is_low = ratio is not None and ratio < LOW_HIT_RATIO and row.num_turns > 0
-    return _figure(percent(ratio), width, WARN if is_low else PLAIN)
+    figure = _figure(percent(ratio), width - 1, WARN if is_low else PLAIN)
+    mark = glyphs.agent[AgentStatus.WARM] if row.num_restored_tokens else " "
+    return [*figure, (mark, DISK)]
 
 
 def _rate(row: AgentRow, width: int, glyphs: Glyphs) -> CellParts:
@@ -193,11 +201,12 @@ def _miss(row: AgentRow, width: int, glyphs: Glyphs) -> CellParts:
 COLUMNS: tuple[Column, ...] = (
     Column(key="agent", title="  agent", draw=_agent, width=17, max_width=30),
     Column(key="state", title="state", draw=_state, width=22, max_width=24),
-    Column(key="context", title="  context", draw=_context, width=17, max_width=30),
-    Column(key="hot", title="hot", draw=_hot, width=5, from_width=84, is_right=True),
+    Column(key="context", title="  context", draw=_context, width=15, max_width=30),
+    Column(key="hot", title="hot", draw=_hot, width=4, from_width=84, is_right=True),
+    Column(key="warm", title="warm", draw=_warm, width=4, from_width=112, is_right=True),
     Column(key="shared", title="shared", draw=_shared, width=6, from_width=100, is_right=True),
-    Column(key="hit", title="hit", draw=_hit, width=4, from_width=84, is_right=True),
-    Column(key="rate", title="tok/s", draw=_rate, width=6, from_width=84, is_right=True),
+    Column(key="hit", title="hit ", draw=_hit, width=5, from_width=84, is_right=True),
+    Column(key="rate", title="tok/s", draw=_rate, width=5, from_width=84, is_right=True),
     Column(key="ttft", title="ttft", draw=_ttft, width=5, is_right=True),
-    Column(key="miss", title="last miss", draw=_miss, width=14, max_width=80, from_width=110),
+    Column(key="miss", title="last miss", draw=_miss, width=13, max_width=80, from_width=110),
 )

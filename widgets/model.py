@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from textual.content import Content
 
-from engine.snapshot import DeviceRow, ModelRow
+from engine.snapshot import DeviceRow, DiskRow, ModelRow
 from styles.tokens import BRIGHT, DIM, GOOD, MUTED, PLAIN, WARN
 from widgets.format import clean, seconds, short_bytes, short_count, shorten
 from widgets.pane import Pane
@@ -16,10 +16,11 @@ LABEL_CELLS = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSlice:
-    """The active model, None before one is loaded, and the device."""
+    """The active model, None before one is loaded, the device and the disk tier."""
 
     model: ModelRow | None = None
     device: DeviceRow = field(default_factory=DeviceRow)
+    disk: DiskRow = field(default_factory=DiskRow)
 
 
 class ModelPane(Pane[ModelSlice]):
@@ -29,8 +30,8 @@ class ModelPane(Pane[ModelSlice]):
         super().__init__(ModelSlice(), "model and device", widget_id="model")
 
     def draw(self, width: int, height: int) -> list[Content]:
-        """Model first, then the device with its fast paths and fallbacks."""
-        return [*self._model_lines(width), *self._device_lines(width)]
+        """Model first, then the disk, then the device with its fast paths and fallbacks."""
+        return [*self._model_lines(width), *self._disk_lines(width), *self._device_lines(width)]
 
     def _model_lines(self, width: int) -> list[Content]:
         model = self._slice.model
@@ -57,6 +58,32 @@ class ModelPane(Pane[ModelSlice]):
             _fact("loaded in", seconds(model.load_s)),
         ]
 
+    def _disk_lines(self, width: int) -> list[Content]:
+        disk = self._slice.disk
+        lines = []
+        if disk.bytes_budget:
+            lines.append(
+                _fact(
+                    "disk",
+                    f"{short_bytes(disk.bytes_used)} of {short_bytes(disk.bytes_budget)} "
+                    f"in {short_count(disk.num_blocks)} blocks",
+                )
+            )
+        if not disk.is_on and disk.reason_off:
+            lines += self._warning("" if lines else "disk", f"off: {disk.reason_off}", width)
+        if disk.num_quarantined:
+            files = "file" if disk.num_quarantined == 1 else "files"
+            lines += self._warning("", f"{disk.num_quarantined} damaged {files} set aside", width)
+        return lines
+
+    def _warning(self, label: str, text: str, width: int) -> list[Content]:
+        content = Content.styled(f"{self.glyphs.warning} {clean(text)}", WARN)
+        parts = content.wrap(max(8, width - LABEL_CELLS))
+        return [
+            Content.assemble((_label("" if row else label), MUTED), part)
+            for row, part in enumerate(parts)
+        ]
+
     def _device_lines(self, width: int) -> list[Content]:
         device = self._slice.device
         words = f"{clean(device.name)}  {clean(device.description)}".rstrip()
@@ -64,12 +91,7 @@ class ModelPane(Pane[ModelSlice]):
         for at, path in enumerate(device.fast_paths):
             lines.append(_fact("" if at else "fast", shorten(path, width - LABEL_CELLS), GOOD))
         for at, path in enumerate(device.fallbacks):
-            text = Content.styled(f"{self.glyphs.warning} {clean(path)}", WARN)
-            parts = text.wrap(max(8, width - LABEL_CELLS))
-            lines += [
-                Content.assemble((_label("" if at or row else "slower"), MUTED), part)
-                for row, part in enumerate(parts)
-            ]
+            lines += self._warning("" if at else "slower", path, width)
         return lines
 
 

@@ -77,7 +77,9 @@ class Board(Container):
         self.query_one(BatchPane).update_from(snapshot.batch)
         self.query_one(EventsPane).update_from(snapshot.events)
         self.query_one(ModelPane).update_from(
-            ModelSlice(model=snapshot.model_detail, device=snapshot.device_detail)
+            ModelSlice(
+                model=snapshot.model_detail, device=snapshot.device_detail, disk=snapshot.disk
+            )
         )
 
     def show_tables(self) -> None:
@@ -86,7 +88,11 @@ class Board(Container):
         if not self.query_one(AgentsPane).has_class("-offstage"):
             self.query_one(AgentsPane).update_from(agents)
         self.query_one(BlockMapPane).update_from(
-            BlockMapSlice(pool=self._shown.pool, agent_ids=tuple(row.agent_id for row in agents))
+            BlockMapSlice(
+                pool=self._shown.pool,
+                agent_ids=tuple(row.agent_id for row in agents),
+                num_pending=self._shown.disk.num_pending,
+            )
         )
         self.show_detail()
 

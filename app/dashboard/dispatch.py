@@ -9,7 +9,7 @@ from typing import Any
 from textual.message import Message
 from textual.message_pump import MessagePump
 
-from engine.commands import AbortAgent, EvictAgent, EvictIdle, PinAgent
+from engine.commands import AbortAgent, EvictAgent, EvictIdle, ForkAgent, PinAgent, WarmAgent
 from engine.errors import StokerError
 from engine.face import EngineFace
 from widgets.format import clean, short_bytes
@@ -53,6 +53,20 @@ class EngineDispatch:
         """Drops the caches of all idle, unpinned agents."""
         command = EvictIdle()
         self._report(command.done, lambda freed: f"idle agents evicted, {short_bytes(freed)} freed")
+        self._engine.send(command)
+
+    def warm(self, agent_id: str) -> None:
+        """Brings one agent's cache back from disk."""
+        command = WarmAgent(agent_id=agent_id)
+        self._report(
+            command.done, lambda tokens: f"{clean(agent_id)} is in memory, {tokens:,} tokens"
+        )
+        self._engine.send(command)
+
+    def fork(self, agent_id: str) -> None:
+        """Makes a new agent that starts from one agent's cache."""
+        command = ForkAgent(agent_id=agent_id)
+        self._report(command.done, lambda name: f"{clean(agent_id)} forked as {clean(name)}")
         self._engine.send(command)
 
     def pin(self, agent_id: str, *, pinned: bool) -> None:

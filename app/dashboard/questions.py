@@ -6,7 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from engine.snapshot import AgentRow, AgentStatus
-from widgets.agent_detail import DetailSlice, lost_tokens, recompute_words
+from widgets.agent_detail import (
+    DetailSlice,
+    is_on_disk,
+    lost_tokens,
+    recompute_words,
+    reread_bytes,
+)
 from widgets.format import clean, short_bytes
 
 BUSY = (
@@ -39,18 +45,20 @@ def evictable(agents: Sequence[AgentRow]) -> tuple[AgentRow, ...]:
     )
 
 
+def is_warmable(agent: AgentRow) -> bool:
+    """Whether the disk has more of an agent's cache than memory has."""
+    return agent.status is AgentStatus.WARM or agent.warm_bytes > agent.hot_bytes
+
+
 def evict(detail: DetailSlice, agent: AgentRow) -> Question:
     """About one agent's cache."""
     freed = agent.hot_bytes - agent.shared_bytes
-    shared = (
-        f"{short_bytes(agent.shared_bytes)} is shared with other agents and stays."
-        if agent.shared_bytes
-        else "Nothing of it is shared, so nothing stays."
-    )
-    lines = [
-        f"Its next turn recomputes {recompute_words(lost_tokens(agent), detail.prefill_tok_s)}.",
-        f"Frees {short_bytes(freed)}. {shared}",
-    ]
+    frees = f"Frees {short_bytes(freed)}."
+    if agent.shared_bytes:
+        frees += f" {short_bytes(agent.shared_bytes)} is shared with other agents and stays."
+    elif not agent.warm_bytes:
+        frees += " Nothing of it is shared, so nothing stays."
+    lines = [_after_eviction(detail, agent), frees]
     if agent.pinned:
         lines.append("It is pinned: somebody meant to keep it.")
     return Question(
@@ -58,15 +66,31 @@ def evict(detail: DetailSlice, agent: AgentRow) -> Question:
     )
 
 
+def _after_eviction(detail: DetailSlice, agent: AgentRow) -> str:
+    num_reread = reread_bytes(agent)
+    if is_on_disk(agent):
+        back = f": its next turn reads {short_bytes(num_reread)} back" if num_reread else ""
+        return f"Nothing is lost. It stays on disk{back}."
+    words = recompute_words(lost_tokens(agent), detail.prefill_tok_s)
+    more = f" and reads {short_bytes(num_reread)} back from disk" if num_reread else ""
+    return f"Its next turn recomputes {words}{more}."
+
+
 def evict_idle(idle: Sequence[AgentRow]) -> Question:
     """About the caches of all idle, unpinned agents."""
     tokens = sum(lost_tokens(row) for row in idle)
     freed = sum(row.hot_bytes - row.shared_bytes for row in idle)
+    num_reread = sum(reread_bytes(row) for row in idle)
     agents = "1 idle agent" if len(idle) == 1 else f"{len(idle)} idle agents"
+    if all(is_on_disk(row) for row in idle):
+        cost = f"Nothing is lost. Their next turns read {short_bytes(num_reread)} back from disk."
+    else:
+        more = f" and read {short_bytes(num_reread)} back from disk" if num_reread else ""
+        cost = f"Their next turns recompute at least {tokens:,} tokens{more}."
     return Question(
         text=f"Evict the caches of {agents}?",
         consequences=(
-            f"Their next turns recompute at least {tokens:,} tokens.",
+            cost,
             f"Frees {short_bytes(freed)} or more. Pinned and busy agents keep theirs.",
         ),
         verb="evict all",

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from app.dashboard.app import StokerApp
 from engine.scripted import ScriptedEngine
-from engine.scripted_scenes import NOON_S, SCENES
+from engine.scripted_scenes import SCENES
+from engine.scripted_stage import NOON_S
 from engine.scripted_still import StillScene
 from engine.scripted_world import DemoWorld
 from widgets.history import History

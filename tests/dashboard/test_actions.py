@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from textual.pilot import Pilot
-from textual.widgets import Input, OptionList
+from textual.widgets import OptionList
 
 from app.dashboard.actions import ACTIONS, bindings, key_hints
 from app.dashboard.app import StokerApp
@@ -23,54 +20,12 @@ from engine.scripted import ScriptedEngine
 from engine.scripted_scenes import SCENES
 from engine.scripted_still import StillScene
 from engine.snapshot import AgentStatus
+from tests.dashboard.driving import BOTH_WAYS, REVIEW_BOT, dashboard, do, until
 from tests.dashboard.screen_text import screen_text, toasts
 from widgets.agents import AgentsPane
 from widgets.block_map import BlockMapPane
 
-REVIEW_BOT = ["down"] * 4
 DECODING, IDLE = "claude repo-a", "review-bot"
-
-
-@asynccontextmanager
-async def dashboard(
-    scene: str = "busy", size: tuple[int, int] = (120, 40)
-) -> AsyncIterator[tuple[Pilot[bool], StokerApp, ScriptedEngine]]:
-    app, engine = still_app(scene)
-    async with app.run_test(size=size) as pilot:
-        await pilot.pause()
-        yield pilot, app, engine
-
-
-async def by_palette(pilot: Pilot[bool], title: str) -> None:
-    """Runs an action as a person does who knows its name."""
-    await pilot.press("colon")
-    await pilot.pause()
-    palette = pilot.app.screen
-    palette.query_one(Input).value = title.lower()
-    await until(pilot, lambda: palette.query_one(OptionList).option_count > 0)
-    await pilot.press("enter")
-    await until(pilot, lambda: pilot.app.screen is not palette)
-    await pilot.pause()
-
-
-async def until(pilot: Pilot[bool], holds: Callable[[], bool]) -> None:
-    """Waits until something holds, for two seconds at most."""
-    for _ in range(80):
-        if holds():
-            return
-        await pilot.pause(0.025)
-    pytest.fail("it never came to hold")
-
-
-async def do(pilot: Pilot[bool], how: str, key: str, title: str) -> None:
-    if how == "key":
-        await pilot.press(key)
-    else:
-        await by_palette(pilot, title)
-    await pilot.pause()
-
-
-BOTH_WAYS = pytest.mark.parametrize("how", ["key", "palette"])
 
 
 @BOTH_WAYS
@@ -84,19 +39,19 @@ async def test_evict_asks_and_then_drops_the_cache(how: str) -> None:
         await pilot.pause()
         row = engine.snapshot.agent(IDLE)
         assert row is not None
-        assert row.status is AgentStatus.COLD
-        assert "no cache" in screen_text(app)
-        assert any("review-bot evicted, 65M freed" in text for text in toasts(app))
+        assert row.status is AgentStatus.WARM
+        assert "on disk  " in screen_text(app)
+        assert any("review-bot evicted, 130M freed" in text for text in toasts(app))
 
 
 async def test_confirm_says_what_is_lost_in_tokens() -> None:
-    async with dashboard() as (pilot, app, _):
-        await pilot.press(*REVIEW_BOT, "e")
+    async with dashboard("disk_off") as (pilot, app, _):
+        await pilot.press("p", "down", "p", "e")
         await pilot.pause()
         text = screen_text(app)
         assert "Evict the cache of review-bot?" in text
         assert "recomputes 2,770 tokens, 6.7s at best" in text  # 11 of 27 blocks are its own
-        assert "94M is shared with other agents and stays" in text
+        assert "189M is shared with other agents and stays" in text
         assert "It is pinned" in text
 
 
@@ -140,7 +95,7 @@ async def test_evict_idle_spares_pinned_and_busy_agents(how: str) -> None:
         await pilot.press("y")
         await pilot.pause()
         statuses = [row.status for row in engine.snapshot.agents]
-        assert statuses == [AgentStatus.IDLE] + [AgentStatus.COLD] * 9
+        assert statuses == [AgentStatus.IDLE] + [AgentStatus.WARM] * 9
 
 
 @BOTH_WAYS
@@ -178,8 +133,8 @@ async def test_the_screen_does_not_wait_for_the_engine() -> None:
         await pilot.pause()
         assert app.screen.query_one(AgentsPane).sort_by == "agent"
         assert toasts(app) == []
-        await asyncio.to_thread(held[0].done.set_result, 65_000_000)
-        await until(pilot, lambda: toasts(app) == ["review-bot evicted, 65M freed"])
+        await asyncio.to_thread(held[0].done.set_result, 130_000_000)
+        await until(pilot, lambda: toasts(app) == ["review-bot evicted, 130M freed"])
 
 
 @BOTH_WAYS
@@ -226,7 +181,7 @@ async def test_sort_goes_through_the_orders_and_the_cursor_stays_on_its_agent(ho
         await do(pilot, how, "s", "Sort agents")
         assert pane.sort_by == "context"
         lines = [line for line in screen_text(app).splitlines() if "/8K" in line]
-        names = [line[6:24].strip() for line in lines]
+        names = [line[6:22].strip() for line in lines]
         assert names[0] == "nightly"
         assert names[-1] == "codex 7f31"
         assert pane.selected is not None

@@ -91,7 +91,8 @@ async def test_only_lanes_that_changed_are_drawn_again() -> None:
 
 
 async def test_a_fading_rate_does_not_make_an_eviction_look_dearer() -> None:
-    shown = busy()
+    unsaved = tuple(dataclasses.replace(row, warm_bytes=0) for row in busy().agents)
+    shown = dataclasses.replace(busy(), agents=unsaved)
     slow = dataclasses.replace(shown.throughput, prefill_tok_s=9.0)
     faded = dataclasses.replace(shown, throughput=slow, step=shown.step + 1)
     snapshots = {0.0: shown, 1.0: faded}

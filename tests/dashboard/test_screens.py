@@ -32,7 +32,7 @@ def test_main_screen(snap_compare: SnapCompare, scene: str, size: tuple[int, int
 
 
 @pytest.mark.parametrize("size", [SMALL, MEDIUM], ids=["small", "medium"])
-@pytest.mark.parametrize("scene", ["loading", "failed", "hostile", "many_blocks"])
+@pytest.mark.parametrize("scene", ["loading", "failed", "hostile", "many_blocks", "disk_off"])
 def test_rare_states(snap_compare: SnapCompare, scene: str, size: tuple[int, int]) -> None:
     app, _ = still_app(scene)
     assert snap_compare(app, terminal_size=size, run_before=_still_cursor)

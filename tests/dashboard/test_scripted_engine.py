@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from concurrent.futures import Future
 
 import pytest
@@ -11,12 +12,21 @@ from engine.commands import (
     AbortAgent,
     EvictAgent,
     EvictIdle,
+    ForkAgent,
     Generate,
     Note,
     PinAgent,
     Shutdown,
+    WarmAgent,
 )
-from engine.errors import AgentBusyError, AgentNotFoundError, DrainingError, UnavailableError
+from engine.errors import (
+    AgentBusyError,
+    AgentNotFoundError,
+    DrainingError,
+    InvalidRequestError,
+    NotOnDiskError,
+    UnavailableError,
+)
 from engine.face import EngineFace
 from engine.request import Request, SamplingParams
 from engine.scripted import ScriptedEngine
@@ -55,6 +65,12 @@ def demo(seed: int = 7) -> tuple[ScriptedEngine, Clock]:
 def busy() -> ScriptedEngine:
     engine = ScriptedEngine(StillScene(SCENES["busy"]()), clock=Clock())
     engine.start()
+    return engine
+
+
+def demo_at(now_s: float) -> ScriptedEngine:
+    engine, clock = demo()
+    clock.now_s = now_s
     return engine
 
 
@@ -124,7 +140,8 @@ def test_commands_change_the_demo_as_they_change_an_engine() -> None:
     assert evict.done.result(0) == idle.hot_bytes - idle.shared_bytes
     row = engine.snapshot.agent(idle.agent_id)
     assert row is not None
-    assert (row.status, row.hot_bytes) == (AgentStatus.COLD, 0)
+    assert (row.status, row.hot_bytes) == (AgentStatus.WARM, 0)
+    assert row.warm_bytes == idle.warm_bytes
     assert engine.snapshot.pool.num_free_blocks > used_before
     assert engine.snapshot.events[-1].kind == "evict"
 
@@ -135,11 +152,83 @@ def test_commands_change_the_demo_as_they_change_an_engine() -> None:
     assert row is not None
     assert row.status is AgentStatus.IDLE
 
-    clock.now_s = 200.0  # the evicted agent comes back and pays for it
+    clock.now_s = 200.0  # the evicted agent comes back from disk
     row = engine.snapshot.agent(idle.agent_id)
     assert row is not None
     assert row.num_turns > idle.num_turns
-    assert any("evicted" in event.text for event in engine.snapshot.events if event.kind == "miss")
+    restores = [event.text for event in engine.snapshot.events if event.kind == "restore"]
+    assert any(text.startswith(f"{idle.agent_id}: ") for text in restores)
+
+
+def test_an_agent_of_an_earlier_run_waits_on_disk_and_is_restored_for_its_turn() -> None:
+    engine, clock = demo()
+    clock.now_s = 30.0
+    row = engine.snapshot.agent("nightly")
+    assert row is not None
+    assert (row.status, row.hot_bytes) == (AgentStatus.WARM, 0)
+    assert row.warm_bytes > 0
+    assert row.idle_s > 7200
+    seen = {}
+    for tenth in range(900, 1100):
+        clock.now_s = tenth / 10
+        row = engine.snapshot.agent("nightly")
+        assert row is not None
+        seen[row.status] = row
+    assert [*seen][:3] == ["warm", "restoring", "prefilling"]
+    assert seen[AgentStatus.DECODING].num_restored_tokens > 5000
+    assert seen[AgentStatus.DECODING].num_cached_tokens == 5420
+
+
+def test_the_demo_writes_behind() -> None:
+    shown = day(7)
+    assert shown[-1].disk.is_on
+    assert shown[-1].disk.bytes_used > shown[3].disk.bytes_used
+    assert max(snapshot.disk.num_pending for snapshot in shown) > 0
+    assert min(snapshot.disk.num_pending for snapshot in shown[10:]) == 0
+    engine, clock = demo()
+    clock.now_s = 300.0
+    pool, disk = engine.snapshot.pool, engine.snapshot.disk
+    assert 0 < pool.block_states.count(BlockState.DIRTY) <= disk.num_pending
+
+
+def test_warm_brings_a_cache_back_ahead_of_its_turn() -> None:
+    engine, clock = demo()
+    clock.now_s = 30.0
+    warm = WarmAgent(agent_id="nightly")
+    again = WarmAgent(agent_id="nightly")
+    engine.send(warm)
+    assert warm.done.result(0) == 5420
+    engine.send(again)
+    assert isinstance(again.done.exception(0), AgentBusyError)
+    clock.now_s = 35.0
+    row = engine.snapshot.agent("nightly")
+    assert row is not None
+    assert (row.status, row.hot_bytes) == (AgentStatus.IDLE, row.warm_bytes)
+    late = WarmAgent(agent_id="nightly")
+    engine.send(late)
+    assert isinstance(late.done.exception(0), NotOnDiskError)
+
+
+@pytest.mark.parametrize("make", [lambda: busy(), lambda: demo_at(60.0)])
+def test_a_fork_shares_its_origins_blocks(make: Callable[[], ScriptedEngine]) -> None:
+    engine = make()
+    before = engine.snapshot
+    origin = next(row for row in before.agents if row.status is AgentStatus.IDLE)
+    first = ForkAgent(agent_id=origin.agent_id)
+    second = ForkAgent(agent_id=origin.agent_id, fork_id="try/2")
+    taken = ForkAgent(agent_id=origin.agent_id, fork_id="try/2")
+    for command in (first, second, taken):
+        engine.send(command)
+    assert first.done.result(0) == f"{origin.agent_id}-fork-1"
+    assert second.done.result(0) == "try/2"
+    assert isinstance(taken.done.exception(0), InvalidRequestError)
+    after = engine.snapshot
+    assert after.pool.num_free_blocks == before.pool.num_free_blocks
+    for agent_id in (origin.agent_id, first.done.result(), "try/2"):
+        row = after.agent(agent_id)
+        assert row is not None
+        assert row.hot_bytes == row.shared_bytes == origin.hot_bytes
+        assert row.num_context_tokens == origin.num_context_tokens
 
 
 def test_refusals_are_the_engines_own() -> None:
@@ -148,8 +237,12 @@ def test_refusals_are_the_engines_own() -> None:
     working = EvictAgent(agent_id="claude repo-a")
     idle_abort = AbortAgent(agent_id="review-bot")
     pin = PinAgent(agent_id="nobody", pinned=True)
-    for command in (unknown, working, idle_abort, pin):
+    warm = WarmAgent(agent_id="review-bot")
+    fork = ForkAgent(agent_id="claude repo-a")
+    for command in (unknown, working, idle_abort, pin, warm, fork):
         engine.send(command)
+    assert isinstance(warm.done.exception(0), NotOnDiskError)
+    assert isinstance(fork.done.exception(0), AgentBusyError)
     assert isinstance(unknown.done.exception(0), AgentNotFoundError)
     assert isinstance(working.done.exception(0), AgentBusyError)
     assert idle_abort.done.result(0) == 0

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from textual.content import Content
 
 from engine.scripted_scenes import SCENES
 from engine.snapshot import NO_OWNER, AgentRow, AgentStatus, BlockState, ThroughputRow
 from styles.tokens import ASCII, UNICODE
-from widgets.agent_detail import lost_tokens, recompute_words
+from widgets.agent_detail import is_on_disk, lost_tokens, recompute_words, reread_bytes
 from widgets.bars import bar, chart, stacked
 from widgets.block_map import aggregate, blocks_per_cell, state_counts
 from widgets.format import context_limit, duration, percent, rate, seconds, short_bytes, short_count
@@ -134,7 +136,7 @@ def test_state_counts_add_up() -> None:
 @pytest.mark.parametrize("width", [60, 76, 90, 116, 140, 196])
 def test_a_lane_is_exactly_as_wide_as_its_layout(width: int) -> None:
     layout = layout_for(width)
-    for row in SCENES["busy"]().agents:
+    for row in (*SCENES["busy"]().agents, *SCENES["disk_off"]().agents):
         text = "".join(part for part, _ in lane(row, layout, UNICODE))
         assert Content(text).cell_length == width
 
@@ -164,6 +166,12 @@ def test_what_an_eviction_costs() -> None:
     agent = AgentRow(agent_id="a", num_context_tokens=4000, hot_bytes=400, shared_bytes=300)
     assert lost_tokens(agent) == 1000
     assert lost_tokens(AgentRow(agent_id="a", num_context_tokens=4000)) == 0
+    half = AgentRow(agent_id="a", num_context_tokens=4000, hot_bytes=400, warm_bytes=200)
+    assert (lost_tokens(half), reread_bytes(half), is_on_disk(half)) == (2000, 200, False)
+    both = replace(half, shared_bytes=100)  # shared and stored blocks are the same first ones
+    assert (lost_tokens(both), reread_bytes(both)) == (2000, 100)
+    whole = replace(half, warm_bytes=450, shared_bytes=300)
+    assert (lost_tokens(whole), reread_bytes(whole), is_on_disk(whole)) == (0, 100, True)
     assert recompute_words(1000, 0.0) == "1,000 tokens"
     assert recompute_words(1000, 500.0) == "1,000 tokens, 2.0s at best"
 

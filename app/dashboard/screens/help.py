@@ -30,7 +30,9 @@ AGENT_MEANING: tuple[tuple[AgentStatus, str], ...] = (
     (AgentStatus.DECODING, "decoding: generating tokens now"),
     (AgentStatus.PREFILLING, "prefilling: reading its prompt, with time left"),
     (AgentStatus.QUEUED, "queued: waits for room in the batch"),
+    (AgentStatus.RESTORING, "restoring: its cache is being read from disk"),
     (AgentStatus.IDLE, "idle: its cache is in memory, ready"),
+    (AgentStatus.WARM, "on disk: its cache is read back when it is needed"),
     (AgentStatus.COLD, "no cache: the next turn recomputes"),
 )
 
@@ -39,6 +41,7 @@ BLOCK_MEANING: dict[BlockState, str] = {
     BlockState.SHARED: "held by more than one agent, stored once",
     BlockState.PINNED: "held by a pinned agent",
     BlockState.HOT: "held by an idle agent",
+    BlockState.DIRTY: "held by an idle agent, not yet written to disk",
     BlockState.CACHED: "held by nobody, reusable, first to go",
     BlockState.FREE: "free",
 }
@@ -46,8 +49,9 @@ BLOCK_MEANING: dict[BlockState, str] = {
 COLUMN_MEANING: tuple[tuple[str, str], ...] = (
     ("context", "tokens of the agent's context, of the model's limit"),
     ("hot", "bytes of its cache in memory"),
-    ("shared", "share of those that other agents hold too"),
-    ("hit", "share of the last prompt that came from the cache"),
+    ("warm", "bytes of its cache on disk"),
+    ("shared", "share of the bytes in memory that other agents hold too"),
+    ("hit", "share of the last prompt that came from the cache; marked if some was on disk"),
     ("ttft", "time to the first token of the last turn"),
     ("last miss", "why prompt tokens had to be recomputed"),
 )

@@ -215,6 +215,24 @@ class MainScreen(Screen[None]):
             return
         self._ask(questions.evict_idle(idle), self._dispatch.evict_idle)
 
+    def action_warm(self) -> None:
+        """Brings the selected agent's cache back from disk."""
+        agent = self._selected_or_say()
+        if agent is None:
+            return
+        if agent.status in questions.BUSY:
+            self._say(f"{clean(agent.agent_id)} has a turn in progress", is_bad=True)
+        elif not questions.is_warmable(agent):
+            self._say(f"nothing of {clean(agent.agent_id)} is on disk that is not in memory")
+        else:
+            self._dispatch.warm(agent.agent_id)
+
+    def action_fork(self) -> None:
+        """Makes a new agent that starts from the selected agent's cache."""
+        agent = self._selected_or_say()
+        if agent is not None:
+            self._dispatch.fork(agent.agent_id)
+
     def action_pin(self) -> None:
         """Pins or unpins the selected agent."""
         agent = self._selected_or_say()
