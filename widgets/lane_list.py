@@ -13,6 +13,7 @@ from textual.message import Message
 from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
+from textual.style import Style
 from textual.visual import Visual
 from textual.widget import Widget
 
@@ -22,6 +23,8 @@ from widgets.bars import Part
 from widgets.lanes import GAP, Layout, column_at, headings, lane, layout_for
 
 CURSOR_CELLS = 2
+MAX_STRIPS = 256
+"""Drawn lanes that are kept: most lanes are the same when the whole screen is drawn again."""
 
 
 class Headings(Widget):
@@ -98,6 +101,7 @@ class LaneList(ScrollView, can_focus=True):
             super().__init__()
 
     def __init__(self) -> None:
+        self._strips: dict[tuple[AgentRow, bool, int, Style], Strip] = {}
         super().__init__()
         self._rows: tuple[AgentRow, ...] = ()
         self._lanes: list[tuple[Part, ...]] = []
@@ -142,17 +146,26 @@ class LaneList(ScrollView, can_focus=True):
         """One line of the screen."""
         width = self.size.width
         index = y + round(self.scroll_y)
-        if index >= len(self._rows):
-            return Strip.blank(width, self.rich_style)
-        is_cursor = index == self._cursor
-        layout = layout_for(max(1, width - CURSOR_CELLS))
-        mark: Part = (self.glyphs.cursor if is_cursor else " ", BRAND)
-        content = Content.assemble(mark, " ", *lane(self._rows[index], layout, self.glyphs))
         style = self.visual_style
+        if index >= len(self._rows):
+            return Strip.blank(width, style.rich_style)
+        is_cursor = index == self._cursor
         if is_cursor:
             style = style + self.get_visual_style("lane--cursor", partial=True)
         elif index == self._hover:
             style = style + self.get_visual_style("lane--hover", partial=True)
+        look = (self._rows[index], is_cursor, width, style)
+        strip = self._strips.get(look)
+        if strip is None:
+            if len(self._strips) >= MAX_STRIPS:
+                self._strips.clear()
+            strip = self._strips[look] = self._drawn(self._rows[index], is_cursor, width, style)
+        return strip
+
+    def _drawn(self, row: AgentRow, is_cursor: bool, width: int, style: Style) -> Strip:
+        layout = layout_for(max(1, width - CURSOR_CELLS))
+        mark: Part = (self.glyphs.cursor if is_cursor else " ", BRAND)
+        content = Content.assemble(mark, " ", *lane(row, layout, self.glyphs))
         strip = Visual.to_strips(self, content, width, 1, style, pad=True)[0]
         return strip.adjust_cell_length(width, style.rich_style)
 
@@ -164,7 +177,13 @@ class LaneList(ScrollView, can_focus=True):
     def watch_glyphs(self) -> None:
         """Every lane looks different."""
         self._lanes = []
+        self._strips = {}
         self.refresh()
+
+    def notify_style_update(self) -> None:
+        """Another theme has other colours."""
+        super().notify_style_update()
+        self._strips.clear()
 
     def on_resize(self) -> None:
         """Columns are laid out again."""

@@ -14,7 +14,8 @@ from textual.binding import Binding
 from textual.message import Message
 from textual.worker import get_current_worker
 
-from app.dashboard.screens.main import MainScreen, MainSettings
+from app.dashboard.screens.help import HelpScreen
+from app.dashboard.screens.main import HELP, MainScreen, MainSettings
 from engine.commands import Shutdown
 from engine.face import EngineFace
 from styles import FOLDER
@@ -84,9 +85,11 @@ class StokerApp(App[bool]):
             zone=zone,
             screenshot_folder=screenshot_folder or Path.cwd(),
         )
+        self.set_class(plain_glyphs, "-plain", update=False)
         for own_theme in THEMES:
             self.register_theme(own_theme)
         self.theme = theme
+        self.install_screen(HelpScreen(self._settings.glyphs), HELP)
 
     def get_default_screen(self) -> MainScreen:
         """The main screen is there from the first paint on."""

@@ -49,6 +49,7 @@ class Board(Container):
         self._zone = zone
         self._shown: EngineSnapshot = EMPTY_SNAPSHOT
         self._prefill_tok_s = 0.0
+        self._maximised: Pane[Any] | None = None
 
     def compose(self) -> ComposeResult:
         """Panes in reading order."""
@@ -113,17 +114,24 @@ class Board(Container):
         return DetailSlice(agent=agent, prefill_tok_s=self._prefill_tok_s)
 
     def maximise(self, pane: Pane[Any] | None) -> None:
-        """Gives one pane all the room; None puts every pane back."""
-        self.set_class(pane is not None, "-one")
+        """Gives one pane all the room; None puts every pane back.
+
+        It sets styles and no classes: a class of the board would have every style rule weighed
+        again for every widget in it, which a key press under load cannot afford.
+        """
+        self._maximised = pane
+        self.styles.layout = "vertical" if pane is not None else None
         for each in self.query(Pane):
-            each.set_class(each is pane, "-maximised")
+            is_whole = each is pane
+            each.styles.display = None if pane is None else "block" if is_whole else "none"
+            each.styles.width = each.styles.height = "1fr" if is_whole else None
         if pane is not None:
             pane.focus()
 
     @property
     def maximised(self) -> Pane[Any] | None:
         """The pane that has all the room."""
-        return next(iter(self.query(Pane).filter(".-maximised")), None)
+        return self._maximised
 
     def watch_glyphs(self, glyphs: Glyphs) -> None:
         """Passes the marks on."""

@@ -12,6 +12,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
 from app.dashboard.questions import Question
+from app.dashboard.screens.breakpoints import NO_BREAKPOINTS
 
 
 class ConfirmScreen(ModalScreen[bool]):
@@ -27,6 +28,9 @@ class ConfirmScreen(ModalScreen[bool]):
         Binding("left,right,h,l", "app.focus_next", "Other button", show=False),
     ]
     AUTO_FOCUS = "#no"
+
+    HORIZONTAL_BREAKPOINTS = NO_BREAKPOINTS
+    VERTICAL_BREAKPOINTS = NO_BREAKPOINTS
 
     def __init__(self, question: Question) -> None:
         super().__init__()

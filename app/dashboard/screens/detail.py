@@ -9,6 +9,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
 
+from app.dashboard.screens.breakpoints import NO_BREAKPOINTS
 from styles.tokens import Glyphs
 from widgets.agent_detail import AgentDetail, DetailSlice
 
@@ -26,6 +27,9 @@ class DetailScreen(ModalScreen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,enter,i", "dismiss", "Close", show=False)
     ]
+
+    HORIZONTAL_BREAKPOINTS = NO_BREAKPOINTS
+    VERTICAL_BREAKPOINTS = NO_BREAKPOINTS
 
     def __init__(self, source: Callable[[], DetailSlice], glyphs: Glyphs) -> None:
         super().__init__()

@@ -1,89 +1,26 @@
-"""Help: every key from the action registry, every mark and colour from the tokens."""
+"""Help: every key, mark and colour, on a screen that is laid out once and kept."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import groupby
+from collections.abc import Sequence
+from itertools import zip_longest
 from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
 from textual.geometry import Size
 from textual.screen import ModalScreen
-from textual.widget import Widget
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+from textual.visual import Visual
 
-from app.dashboard.actions import ACTIONS, PANE_KEYS
-from engine.snapshot import AgentStatus, BlockState
-from styles.tokens import (
-    AGENT_ROLE,
-    BLOCK_ORDER,
-    BLOCK_ROLE,
-    BRAND,
-    BRIGHT,
-    PLAIN,
-    Glyphs,
-)
+from app.dashboard.help_text import Entry, Section, key_sections, language_sections
+from app.dashboard.screens.breakpoints import NO_BREAKPOINTS
+from styles.tokens import BRAND, PLAIN, Glyphs
 
-AGENT_MEANING: tuple[tuple[AgentStatus, str], ...] = (
-    (AgentStatus.DECODING, "decoding: generating tokens now"),
-    (AgentStatus.PREFILLING, "prefilling: reading its prompt, with time left"),
-    (AgentStatus.QUEUED, "queued: waits for room in the batch"),
-    (AgentStatus.RESTORING, "restoring: its cache is being read from disk"),
-    (AgentStatus.IDLE, "idle: its cache is in memory, ready"),
-    (AgentStatus.WARM, "on disk: its cache is read back when it is needed"),
-    (AgentStatus.COLD, "no cache: the next turn recomputes"),
-)
-
-BLOCK_MEANING: dict[BlockState, str] = {
-    BlockState.RUNNING: "held by a turn in progress",
-    BlockState.SHARED: "held by more than one agent, stored once",
-    BlockState.PINNED: "held by a pinned agent",
-    BlockState.HOT: "held by an idle agent",
-    BlockState.DIRTY: "held by an idle agent, not yet written to disk",
-    BlockState.CACHED: "held by nobody, reusable, first to go",
-    BlockState.FREE: "free",
-}
-
-COLUMN_MEANING: tuple[tuple[str, str], ...] = (
-    ("context", "tokens of the agent's context, of the model's limit"),
-    ("hot", "bytes of its cache in memory"),
-    ("warm", "bytes of its cache on disk"),
-    ("shared", "share of the bytes in memory that other agents hold too"),
-    ("hit", "share of the last prompt that came from the cache; marked if some was on disk"),
-    ("ttft", "time to the first token of the last turn"),
-    ("last miss", "why prompt tokens had to be recomputed"),
-)
-
-
-BLOCK_STORY = (
-    "A block is one run of tokens of KV cache over all layers. Agents whose prompts begin alike "
-    "share the blocks of that beginning, so it is stored and computed once."
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """One thing explained.
-
-    Attributes:
-        text: The explanation.
-        head: Key, mark or name in front of it; empty for a plain paragraph.
-        role: Colour of the head.
-    """
-
-    text: str
-    head: str = ""
-    role: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """Entries under a heading; their heads share a column."""
-
-    title: str
-    entries: tuple[Entry, ...]
+TWO_COLUMNS_FROM = 90
+GUTTER_CELLS = 3
 
 
 def _hanging(entry: Entry, indent: int, width: int) -> list[Content]:
@@ -96,104 +33,97 @@ def _hanging(entry: Entry, indent: int, width: int) -> list[Content]:
     ]
 
 
-class Sections(Widget):
-    """Sections below each other, as high as they need to be.
+def column(sections: Sequence[Section], width: int) -> list[Content]:
+    """Sections below each other, as lines of at most ``width`` cells."""
+    lines: list[Content] = []
+    for section in sections:
+        lines += [Content("")] if lines else []
+        lines.append(Content.styled(section.title, f"bold {BRAND}"))
+        indent = 3 + max(len(entry.head) for entry in section.entries)
+        for entry in section.entries:
+            lines += _hanging(entry, indent, width)
+    return lines
+
+
+class HelpText(ScrollView, can_focus=True):
+    """Two columns where there is room, one below the other elsewhere. Lines are drawn once.
 
     Args:
-        sections: In order.
+        left: Sections of the first column.
+        right: Sections of the second.
     """
 
-    def __init__(self, sections: list[Section]) -> None:
-        super().__init__(classes="column")
-        self._sections = sections
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("j", "scroll_down", "Down", show=False),
+        Binding("k", "scroll_up", "Up", show=False),
+    ]
 
-    def render(self) -> Content:
-        """All lines."""
-        return Content("\n").join(self._lines(self.content_size.width))
+    def __init__(self, left: Sequence[Section], right: Sequence[Section]) -> None:
+        super().__init__(classes="help")
+        self.border_title = "Keys, marks and colours"
+        self.border_subtitle = "escape closes"
+        self._left = left
+        self._right = right
+        self._width = 0
+        self._lines: list[Content] = []
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         """The number of lines at this width."""
-        return len(self._lines(width))
+        return len(self._lines_for(width))
 
-    def _lines(self, width: int) -> list[Content]:
-        lines: list[Content] = []
-        for section in self._sections:
-            lines += [Content("")] if lines else []
-            lines.append(Content.styled(section.title, f"bold {BRAND}"))
-            indent = 3 + max(len(entry.head) for entry in section.entries)
-            for entry in section.entries:
-                lines += _hanging(entry, indent, width)
-        return lines
+    def on_resize(self) -> None:
+        """Lays the text out for another width."""
+        width = self.scrollable_content_region.width
+        self.virtual_size = Size(width, len(self._lines_for(width)))
+
+    def render_line(self, y: int) -> Strip:
+        """One line of the screen."""
+        width = self.scrollable_content_region.width
+        lines = self._lines_for(width)
+        index = y + round(self.scroll_y)
+        if index >= len(lines):
+            return Strip.blank(width, self.rich_style)
+        strip = Visual.to_strips(self, lines[index], width, 1, self.visual_style, pad=True)[0]
+        return strip.adjust_cell_length(width, self.rich_style)
+
+    def _lines_for(self, width: int) -> list[Content]:
+        if width != self._width:
+            self._width = width
+            self._lines = self._laid_out(width)
+        return self._lines
+
+    def _laid_out(self, width: int) -> list[Content]:
+        if width < TWO_COLUMNS_FROM:
+            return [*column(self._left, width), Content(""), *column(self._right, width)]
+        room = (width - GUTTER_CELLS) // 2
+        pairs = zip_longest(
+            column(self._left, room), column(self._right, room), fillvalue=Content("")
+        )
+        return [
+            Content.assemble(left, " " * (room + GUTTER_CELLS - left.cell_length), right)
+            for left, right in pairs
+        ]
 
 
 class HelpScreen(ModalScreen[None]):
     """Keys at the left, the language of the screen at the right.
+
+    Nothing below shines through, so that opening it does not draw the main screen again.
 
     Args:
         glyphs: Marks to explain.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,question_mark", "dismiss", "Close", show=False),
-        Binding("j,down", "scroll(2)", "Down", show=False),
-        Binding("k,up", "scroll(-2)", "Up", show=False),
+        Binding("escape,q,question_mark", "dismiss", "Close", show=False)
     ]
+    HORIZONTAL_BREAKPOINTS = NO_BREAKPOINTS
+    VERTICAL_BREAKPOINTS = NO_BREAKPOINTS
 
     def __init__(self, glyphs: Glyphs) -> None:
         super().__init__()
         self._glyphs = glyphs
 
     def compose(self) -> ComposeResult:
-        """Two columns in one scrolling box."""
-        with VerticalScroll(classes="help") as box:
-            box.border_title = "help"
-            box.border_subtitle = "escape closes"
-            with Horizontal(classes="columns"):
-                yield Sections(self._keys())
-                yield Sections(self._language())
-
-    def action_scroll(self, lines: int) -> None:
-        """Scrolls the box."""
-        self.query_one(VerticalScroll).scroll_relative(y=lines, animate=False)
-
-    def _keys(self) -> list[Section]:
-        panes = ", ".join(pane for _, pane in PANE_KEYS)
-        groups = groupby(ACTIONS, key=lambda action: action.group)
-        return [
-            *(
-                Section(group, tuple(_key(each.key_label, each.help) for each in actions))
-                for group, actions in groups
-            ),
-            Section(
-                "Moving",
-                (
-                    _key("arrows", "Select an agent; also k and j, page keys, g and G, the mouse."),
-                    _key("tab", "Focus the next pane."),
-                    _key(f"{PANE_KEYS[0][0]}-{PANE_KEYS[-1][0]}", f"Show one pane alone: {panes}."),
-                    _key("escape", "Back."),
-                ),
-            ),
-        ]
-
-    def _language(self) -> list[Section]:
-        glyphs = self._glyphs
-        agents = [
-            Entry(head=glyphs.agent[status], role=AGENT_ROLE[status], text=meaning)
-            for status, meaning in AGENT_MEANING
-        ]
-        blocks = [
-            Entry(head=glyphs.block[state], role=BLOCK_ROLE[state], text=BLOCK_MEANING[state])
-            for state in BLOCK_ORDER
-            if state in BLOCK_MEANING
-        ]
-        pin = Entry(head=glyphs.pinned, role=BRAND, text="pinned: never evicted")
-        return [
-            Section("Agents", (*agents, pin)),
-            Section("Columns", tuple(_key(name, meaning) for name, meaning in COLUMN_MEANING)),
-            Section("Blocks", tuple(blocks)),
-            Section("What a block is", (Entry(text=BLOCK_STORY),)),
-        ]
-
-
-def _key(key: str, text: str) -> Entry:
-    return Entry(head=key, role=f"bold {BRIGHT}", text=text)
+        """The text alone."""
+        yield HelpText(key_sections(), language_sections(self._glyphs))

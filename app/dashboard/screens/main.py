@@ -21,7 +21,6 @@ from app.dashboard.dispatch import CommandAnswered, EngineDispatch
 from app.dashboard.palette import DashboardCommands
 from app.dashboard.screens.confirm import ConfirmScreen
 from app.dashboard.screens.detail import DetailScreen
-from app.dashboard.screens.help import HelpScreen
 from engine.face import EngineFace
 from engine.snapshot import EMPTY_SNAPSHOT, AgentRow, EngineSnapshot, EngineStatus
 from styles.tokens import UNICODE, Glyphs
@@ -38,6 +37,8 @@ from widgets.pane import Pane
 from widgets.pool_line import PoolLine
 from widgets.welcome import claude_code_line
 
+HELP = "help"
+"""Name under which the help screen is installed."""
 POLL_S = 0.25
 SAMPLE_S = 1.0
 POLLS_PER_TABLE = 2
@@ -124,7 +125,6 @@ class MainScreen(Screen[None]):
         return self.query_one(Board)
 
     def _use_glyphs(self, glyphs: Glyphs) -> None:
-        self.set_class(glyphs is not UNICODE, "-plain")
         self._board.glyphs = glyphs
         self.query_one(Header).glyphs = glyphs
         self.query_one(Banner).glyphs = glyphs
@@ -334,7 +334,7 @@ class MainScreen(Screen[None]):
 
     def action_help(self) -> None:
         """Explains keys, marks and colours."""
-        self.app.push_screen(HelpScreen(self._settings.glyphs))
+        self.app.push_screen(HELP)
 
     def action_quit(self) -> None:
         """Asks the app to leave."""
