@@ -22,7 +22,7 @@ class Stream:
 
     Attributes:
         sent_s: When the request was sent, monotonic seconds.
-        pieces_s: When each piece of text came.
+        pieces_s: When each piece of text came; of an answer without text, when it ended.
         num_tokens: Generated tokens as the server counted them.
         text: The answer.
     """
@@ -93,6 +93,7 @@ def _take(stream: Stream, at_s: float, event_json: bytes) -> None:
         text = choice.get("delta", {}).get("content")
         if text:
             stream.text += text
+        if text or (choice.get("finish_reason") and not stream.pieces_s):
             stream.pieces_s.append(at_s)
 
 

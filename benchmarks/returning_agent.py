@@ -24,6 +24,7 @@ from benchmarks.results_file import summarize, write_result
 from benchmarks.servers import ROOT, await_ready, free_port
 
 NUM_TOKENS = (1000, 2000, 4000, 7000)
+NUM_REPLY_TOKENS = 3
 STATES = ("cold", "hot", "warm", "restart")
 WORDS = ("river", "stone", "lamp", "garden", "copper", "violet", "engine", "harbour")
 
@@ -36,7 +37,9 @@ class Server:
         command = [sys.executable, "-m", "app.cli", "serve", "--quiet"]
         command += ["--port", str(self.port), "--model", model]
         environment = {"STOKER_HOME": str(home), "PATH": "/usr/bin:/bin"}
-        self.process = subprocess.Popen(command, cwd=ROOT, env=environment)
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL
+        )
         await_ready(self.port)
 
     def call(self, path: str, method: str = "GET") -> Any:
@@ -67,7 +70,8 @@ def _await(holds: Callable[[], bool]) -> None:
 def prompt(num_tokens: int, number: int) -> str:
     """A text of about that many tokens that begins like no other."""
     words = (WORDS[(i * 7 + i * i * (number + 1)) % len(WORDS)] for i in range(num_tokens - 60))
-    return f"Text {number} of {num_tokens}: " + " ".join(words)
+    text = " ".join(words)
+    return f"Text {number} of {num_tokens}: {text}. What is the capital of France?"
 
 
 def measure(home: Path, model: str, rounds: int) -> dict[int, dict[str, list[float]]]:
@@ -76,26 +80,42 @@ def measure(home: Path, model: str, rounds: int) -> dict[int, dict[str, list[flo
         length: {state: [] for state in STATES} for length in NUM_TOKENS
     }
     server = Server(home, model)
-    chat(server.port, "Say hello.", 2, "warm-up")
-    for number in range(rounds):
-        for length in NUM_TOKENS:
-            agent, text = f"agent-{length}-{number}", prompt(length, number)
-            times = samples[length]
-            times["cold"].append(chat(server.port, text, 2, agent).ttft_s)
-            times["hot"].append(chat(server.port, text, 2, agent).ttft_s)
-            server.await_saved(agent)
-            server.call(f"/v1/agents/{agent}/evict", "POST")
-            times["warm"].append(chat(server.port, text, 2, agent).ttft_s)
+    try:
+        for number in range(rounds):
+            server = _measure_round(server, home, model, number, samples)
+    finally:
         server.process.kill()
         server.process.wait()
-        server = Server(home, model)
-        chat(server.port, "Say hello.", 2, "warm-up")
-        for length in NUM_TOKENS:
-            agent, text = f"agent-{length}-{number}", prompt(length, number)
-            samples[length]["restart"].append(chat(server.port, text, 2, agent).ttft_s)
-    server.process.terminate()
-    server.process.wait()
     return samples
+
+
+def _measure_round(
+    server: Server,
+    home: Path,
+    model: str,
+    number: int,
+    samples: dict[int, dict[str, list[float]]],
+) -> Server:
+    """One sample of each; returns the server that runs afterwards."""
+    chat(server.port, "Say hello.", 2, "warm-up")
+    for length in NUM_TOKENS:
+        agent, text = f"agent-{length}-{number}", prompt(length, number)
+        times = samples[length]
+        times["cold"].append(chat(server.port, text, NUM_REPLY_TOKENS, agent).ttft_s)
+        times["hot"].append(chat(server.port, text, NUM_REPLY_TOKENS, agent).ttft_s)
+        server.await_saved(agent)
+        server.call(f"/v1/agents/{agent}/evict", "POST")
+        times["warm"].append(chat(server.port, text, NUM_REPLY_TOKENS, agent).ttft_s)
+        server.await_saved(agent)
+    server.process.kill()
+    server.process.wait()
+    server = Server(home, model)
+    chat(server.port, "Say hello.", 2, "warm-up")
+    for length in NUM_TOKENS:
+        agent, text = f"agent-{length}-{number}", prompt(length, number)
+        restarted = chat(server.port, text, NUM_REPLY_TOKENS, agent)
+        samples[length]["restart"].append(restarted.ttft_s)
+    return server
 
 
 def main() -> None:
