@@ -118,6 +118,7 @@ class Engine:
         try:
             self._load()
             self._serve()
+            self._set_status(EngineStatus.DRAINING, "writing caches to disk")
             self._close()
             self._set_status(EngineStatus.STOPPED, "stopped")
         except StokerError as error:
@@ -153,10 +154,9 @@ class Engine:
 
     def _close(self) -> None:
         """Waits for what is still to be written, for a limited time."""
-        core = self._core
-        if core.persistence is not None:
-            self._set_status(EngineStatus.DRAINING, "writing caches to disk")
-            core.persistence.tier.close(FLUSH_S)
+        persistence = self._loaded.core.persistence if self._loaded else None
+        if persistence is not None:
+            persistence.tier.close(FLUSH_S)
 
     def _report_progress(self, share: float, text: str) -> None:
         self._progress = share
@@ -289,6 +289,7 @@ class Engine:
         self._telemetry.note("error", f"the engine stopped: {reason}", "error")
         if self._loaded is not None:
             self._loaded.core.abort_all(EngineFailedError(reason))
+            self._close()
         self._set_status(EngineStatus.FAILED, reason)
 
     def _refuse_pending(self) -> None:
