@@ -12,6 +12,7 @@ from engine.scripted import ScriptedEngine
 from engine.scripted_scenes import busy
 from engine.scripted_still import StillScene
 from engine.snapshot import EngineSnapshot
+from styles.themes import DARK
 from tests.dashboard.screen_text import screen_text
 from widgets.batch import BatchPane
 from widgets.block_map import BlockMapPane
@@ -112,3 +113,52 @@ async def test_a_fading_rate_does_not_make_an_eviction_look_dearer() -> None:
         await pilot.press(*["down"] * 4, "e")
         await pilot.pause()
         assert "2,770 tokens, 6.7s at best" in screen_text(app)
+
+
+async def test_help_is_laid_out_once_and_still_follows_size_and_theme() -> None:
+    app, _ = still_app("busy")
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("question_mark")
+        await pilot.pause()
+        first, dark = app.screen, help_colours(app)
+        assert "prefilling: reading" in screen_text(app)  # the second column
+        await pilot.press("escape")
+        await pilot.resize_terminal(80, 24)
+        app.theme = "stoker-light"
+        await pilot.pause()
+        await pilot.press("question_mark")
+        await pilot.pause()
+        assert app.screen is first
+        assert "prefilling: reading" not in screen_text(app)  # below, in one column
+        assert "Selected agent" in screen_text(app)
+        assert not dark & help_colours(app)
+        await pilot.press("G", "end")
+        await pilot.pause()
+        assert "stored and computed once" in screen_text(app)
+
+
+def help_colours(app: StokerApp) -> set[str]:
+    """The colours behind and of the text."""
+    strips = app.screen._compositor.render_strips()
+    styles = [segment.style for strip in strips[3:12] for segment in strip if segment.style]
+    colours = {style.bgcolor for style in styles} | {style.color for style in styles}
+    return {str(colour) for colour in colours if colour}
+
+
+async def test_drawn_lanes_are_kept_but_not_in_another_themes_colours() -> None:
+    app, _ = still_app("busy")
+    app.register_theme(dataclasses.replace(DARK, name="other", success="#ff00ff"))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        lanes = app.screen.query_one(LaneList)
+        assert lanes.render_line(0) is lanes.render_line(0)
+        assert "#ff00ff" not in colours_of(lanes)
+        app.theme = "other"
+        await pilot.pause()
+        assert "#ff00ff" in colours_of(lanes)
+
+
+def colours_of(lanes: LaneList) -> set[str]:
+    """The colours of the text of the first lane."""
+    styles = [segment.style for segment in lanes.render_line(0)]
+    return {style.color.name for style in styles if style and style.color}
