@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import queue
 import threading
 import time
@@ -147,6 +148,10 @@ class Engine:
         self._telemetry.note(
             "load", f"{model.model_id} in {seconds:.1f} s, batching {model.batching}"
         )
+        # A full collection over what mlx-lm imports stops every thread for a tenth of a second.
+        # All of it stays to the end, so later collections need not look at it.
+        gc.collect()
+        gc.freeze()
         self._set_status(EngineStatus.SERVING, "serving")
 
     def _post(self, action: Callable[[], None]) -> None:
