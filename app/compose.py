@@ -104,10 +104,10 @@ def run_dashboard(settings: Settings) -> int:
     """
     paths = find_paths()
     set_up_logging(paths.log_dir, settings.log_level)
-    if disk := _disk(settings, paths):
-        disk.check_free()
     engine = build_engine(settings, paths)
     api = build_api(settings, engine)
+    if disk := _disk(settings, paths):
+        disk.check_free()
     from app.dashboard.app import StokerApp
     from app.terminal import captured_output
 
@@ -143,10 +143,10 @@ def run_headless(settings: Settings, *, quiet: bool) -> int:
     """
     paths = find_paths()
     set_up_logging(paths.log_dir, settings.log_level)
-    if disk := _disk(settings, paths):
-        disk.check_free()
     engine = build_engine(settings, paths)
     api = build_api(settings, engine)
+    if disk := _disk(settings, paths):
+        disk.check_free()
     _stop_on_signals(engine)
     engine.start()
     api.start()
