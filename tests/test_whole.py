@@ -163,13 +163,14 @@ def test_a_key_evicts_one_agent_and_its_next_turn_is_as_before(
     running.terminal.press("g", "victim")
     running.terminal.press("e", "Evict the cache of victim?")
     running.terminal.press("y", "evicted")
-    running.await_state(lambda _: running.agent("victim")["status"] == "cold")
+    running.await_state(lambda _: running.agent("victim")["hot_bytes"] == 0)
+    assert running.agent("victim")["status"] in {"warm", "cold"}
     assert running.agent("repo-a")["hot_bytes"] > 0
 
     again = running.anthropic_turn("victim", "Name three colours.")
     assert again.content == before.content
-    # What other agents hold of the common beginning is still reused.
-    assert again.usage.cache_read_input_tokens == 256
+    # What other agents hold of the common beginning is still reused, and what the disk has.
+    assert (again.usage.cache_read_input_tokens or 0) >= 256
 
 
 def test_a_dropped_connection_ends_its_turn(running: Running) -> None:
