@@ -20,7 +20,7 @@ from typing import Any
 
 from app.compose import build_engine
 from app.config import load_settings
-from app.paths import find_paths
+from app.paths import HOME_VARIABLE, find_paths
 from benchmarks.chat_client import Stream, chat_together
 from benchmarks.cpu_profile import bundled_model
 from benchmarks.http_agents import decode_rate, prompts
@@ -41,9 +41,9 @@ KEY_PAUSE_S = 0.15
 KEYS_IN_A_ROW = 10
 
 
-def engine_alone(num_tokens: int, seed: int, model: str) -> list[Stream]:
+def engine_alone(num_tokens: int, seed: int, home: Path, model: str) -> list[Stream]:
     """Eight turns straight on an engine of this process, timed by its own sinks."""
-    engine = build_engine(load_settings({"model": model}), find_paths())
+    engine = build_engine(load_settings({"model": model}), find_paths({HOME_VARIABLE: str(home)}))
     engine.start()
     while engine.chat_format is None:
         if engine.join(0.05):
@@ -129,7 +129,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="stoker-bench-") as folder:
         home = Path(folder)
         for seed in range(options.rounds):
-            rates["engine"].append(decode_rate(engine_alone(options.tokens, seed, model)))
+            rates["engine"].append(decode_rate(engine_alone(options.tokens, seed, home, model)))
             rates["serve"].append(decode_rate(behind_server(options.tokens, seed, home, model)))
             streams, key_times = behind_dashboard(options.tokens, seed, home, model)
             rates["dashboard"].append(decode_rate(streams))
