@@ -72,14 +72,14 @@ class Stepper:
                 self._start(sequence)
             if sequence.num_remaining_tokens <= 1:
                 sequence.status = SequenceStatus.DECODING
-        stuck = [sequence for sequence in scheduler.waiting if not sequence.is_restoring]
-        if not running and stuck:
-            # Nothing runs that could end and make room.
+        restoring = any(sequence.is_restoring for sequence in scheduler.waiting)
+        if scheduler.waiting and not running and not restoring:
+            # Nothing runs, or is about to, that could end and make room.
             error = PoolExhaustedError(
                 "pinned agents leave no room for this request; unpin one or wait",
                 scheduler.retry_after_s(),
             )
-            self.fail(stuck[0], error)
+            self.fail(scheduler.waiting[0], error)
 
     def _start(self, sequence: Sequence) -> None:
         sequence.started_s = self._clock()

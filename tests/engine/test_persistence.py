@@ -271,3 +271,22 @@ def test_a_disk_that_takes_nothing_costs_no_turn(
     assert not disk.persistence.tier.stats.is_on
     monkeypatch.undo()
     disk.close()
+
+
+def test_one_that_finds_no_room_waits_for_one_that_is_being_restored(tmp_path: Path) -> None:
+    disk = DiskCore(tmp_path, num_blocks=7)
+    ask(disk, "pinned", prompt(3, 600))
+    ask(disk, "a", prompt(1, 300))
+    disk.await_saved("a")
+    disk.core.evict("a")
+    restoring = submit(disk.core, "a", prompt(1, 300))
+    too_large = submit(disk.core, "b", prompt(2, 1400))
+    disk.core.pin("pinned", True)
+    for _ in range(3):
+        disk.core.step()
+    assert too_large.finish_reason is None
+    disk.run()
+    assert_right(restoring)
+    assert too_large.finish_reason is FinishReason.ERROR
+    check(disk.core)
+    disk.close()
