@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from app.agents_command import add_agents
+from app.bench_command import add_bench
 from app.config import BUNDLED_MODEL, SETTING_FIELDS, ConfigError, Settings, load_settings
 from app.paths import find_paths
 from app.version import __version__
@@ -31,6 +33,7 @@ examples:
   stoker serve --model ./my-model serve without the dashboard
   stoker demo                     see the dashboard at work, without a model
   stoker generate "Why is the sky blue?" --max-tokens 80
+  stoker agents list              the agents of a Stoker that runs
   stoker doctor                   check this machine
   stoker config show              every setting, its value and where it came from
 """
@@ -106,6 +109,8 @@ def _parser() -> _Parser:
     demo.set_defaults(run=_run_demo)
 
     _add_generate(commands, settings)
+    add_agents(commands, settings)
+    add_bench(commands, _settings_parser(without="kv_bits"))
 
     doctor = commands.add_parser("doctor", help="check this machine", parents=[settings])
     doctor.add_argument("--json", action="store_true", help="print JSON")
@@ -141,8 +146,8 @@ def _add_quiet(parser: argparse.ArgumentParser, description: str) -> None:
     parser.add_argument("--quiet", action="store_true", help=description)
 
 
-def _settings_parser() -> _Parser:
-    """A flag per setting.
+def _settings_parser(without: str = "") -> _Parser:
+    """A flag per setting, but for the one that a command has a flag of its own for.
 
     Flags that are not given leave no trace, so that they may stand before the command or after.
     """
@@ -151,7 +156,7 @@ def _settings_parser() -> _Parser:
         "settings", "also from STOKER_<NAME>, ./stoker.toml and the user's stoker.toml"
     )
     for item in SETTING_FIELDS.values():
-        if item.is_secret:
+        if item.is_secret or item.name == without:
             continue
         if isinstance(item.default, bool):
             group.add_argument(item.flag, action="store_true", help=item.description)

@@ -11,7 +11,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from app.api.server import ApiServer
-from app.api.settings import ApiSettings
+from app.api.settings import DEFAULT_BODY_LIMIT_BYTES, ApiSettings
 from app.config import Settings
 from app.logs import set_up_logging
 from app.paths import Paths, find_paths
@@ -51,6 +51,17 @@ def build_engine(settings: Settings, paths: Paths, *, keeps_caches: bool = True)
         keeps_caches: Whether caches go to disk, as the settings say; only one process at a time
             can do that in a data folder.
     """
+    return Engine(engine_settings(settings, paths, keeps_caches=keeps_caches))
+
+
+def engine_settings(settings: Settings, paths: Paths, *, keeps_caches: bool) -> EngineSettings:
+    """What an engine is told. Keeps libraries from drawing, downloading and starting threads.
+
+    Args:
+        settings: The user's settings.
+        paths: Where Stoker keeps its things.
+        keeps_caches: Whether caches go to disk, as the settings say.
+    """
     os.environ.update(_QUIET_ENVIRONMENT)
 
     def find(progress: Progress) -> ModelSource:
@@ -58,17 +69,17 @@ def build_engine(settings: Settings, paths: Paths, *, keeps_caches: bool = True)
 
         return find_model(settings.model, paths.models_dir, progress)
 
-    return Engine(
-        EngineSettings(
-            find_model=find,
-            cache_dir=paths.cache_dir,
-            kv_budget_bytes=settings.kv_budget_bytes,
-            disk=_disk(settings, paths) if keeps_caches else None,
-            batch_window_ms=settings.batch_window_ms,
-            limits=SchedulerLimits(
-                max_waiting=settings.max_waiting, decode_stall_ms=settings.decode_stall_ms
-            ),
-        )
+    return EngineSettings(
+        find_model=find,
+        cache_dir=paths.cache_dir,
+        memory_limit_bytes=settings.memory_limit_bytes,
+        kv_budget_bytes=settings.kv_budget_bytes,
+        disk=_disk(settings, paths) if keeps_caches else None,
+        quantisation=settings.quantisation,
+        batch_window_ms=settings.batch_window_ms,
+        limits=SchedulerLimits(
+            max_waiting=settings.max_waiting, decode_stall_ms=settings.decode_stall_ms
+        ),
     )
 
 
@@ -84,8 +95,12 @@ def build_api(settings: Settings, engine: EngineFace) -> ApiServer:
             host=settings.host,
             port=settings.port,
             api_key=settings.api_key,
+            api_keys=settings.api_keys,
             allowed_hosts=("*",) if settings.allow_remote else (),
             unknown_model=settings.unknown_model,
+            transfer_folder=find_paths().transfers_dir,
+            # A longer one could not be kept.
+            transfer_limit_bytes=max(settings.kv_disk_bytes, DEFAULT_BODY_LIMIT_BYTES),
         ),
     )
     server.bind()
@@ -114,6 +129,7 @@ def run_dashboard(settings: Settings) -> int:
     def start() -> None:
         engine.start()
         api.start()
+        app.leave_with_terminal()
 
     with captured_output(paths.log_dir / OUTPUT_LOG):
         app = StokerApp(

@@ -12,13 +12,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from app.api_keys import ApiKey, check_distinct, parse_api_keys
 from app.paths import find_paths
 from app.setting_values import (
     parse_bytes,
     parse_choice,
     parse_number,
+    parse_one_of,
     parse_switch,
     parse_text,
+)
+from engine.cache.quantisation import (
+    DEFAULT_GROUP_SIZE,
+    KV_BITS,
+    KV_GROUP_SIZES,
+    KVQuantisation,
 )
 from engine.errors import StokerError
 
@@ -59,12 +67,17 @@ class Settings:
         model: ``bundled``, or the path of a model folder.
         host: Address that the API listens on.
         port: Port that the API listens on; 0 lets the system choose.
-        api_key: Key that clients must send; None lets everybody in.
+        api_key: Key that clients must send, the operator's; None lets everybody in where there
+            are no named keys either.
+        api_keys: Keys of others, each with agents and caches of its own.
         allow_remote: Whether other machines may reach the API.
         unknown_model: ``active`` serves model names that are not here by the active model,
             ``reject`` answers 404.
+        memory_limit_bytes: Bytes that model, caches and all else may take; 0 lets Stoker choose.
         kv_budget_bytes: Bytes of KV cache in RAM; 0 lets Stoker choose.
         kv_disk_bytes: Bytes of KV cache on disk; 0 keeps none.
+        kv_bits: Bits of keys and values in the KV cache, 8 or 4; 0 keeps them as computed.
+        kv_group_size: Numbers that share a scale where ``kv_bits`` is set.
         max_waiting: Requests that may wait before more are turned away.
         decode_stall_ms: How long a prefill slice may hold up running sequences, in milliseconds.
         batch_window_ms: How long an idle engine waits for company for a first request, in
@@ -85,7 +98,14 @@ class Settings:
         "port of the API; 0 lets the system choose",
     )
     api_key: str | None = _setting(
-        None, parse_text, "KEY", "key that clients must send", is_secret=True
+        None, parse_text, "KEY", "key that clients must send; the operator's", is_secret=True
+    )
+    api_keys: tuple[ApiKey, ...] = _setting(
+        (),
+        parse_api_keys,
+        "NAME=KEY,...",
+        "keys of others by name, each with agents and caches of its own",
+        is_secret=True,
     )
     allow_remote: bool = _setting(
         False, parse_switch, "BOOL", "let other machines reach the API; needs an api_key"
@@ -96,11 +116,29 @@ class Settings:
         "active|reject",
         "serve model names that are not here by the active model, or reject them",
     )
+    memory_limit_bytes: int = _setting(
+        0,
+        parse_bytes,
+        "SIZE",
+        "memory for model, caches and all else, e.g. 16GB; 0 lets Stoker choose",
+    )
     kv_budget_bytes: int = _setting(
         0, parse_bytes, "SIZE", "KV cache in RAM, e.g. 6GB; 0 lets Stoker choose"
     )
     kv_disk_bytes: int = _setting(
         20_000_000_000, parse_bytes, "SIZE", "KV cache on disk, e.g. 20GB; 0 keeps none"
+    )
+    kv_bits: int = _setting(
+        0,
+        parse_one_of(0, *KV_BITS),
+        "0|8|4",
+        "KV cache in 8 or 4 bits: smaller, and a little worse; 0 loses nothing",
+    )
+    kv_group_size: int = _setting(
+        DEFAULT_GROUP_SIZE,
+        parse_one_of(*KV_GROUP_SIZES),
+        "N",
+        "numbers that share a scale with kv_bits: 32, 64 or 128",
     )
     max_waiting: int = _setting(
         256,
@@ -133,6 +171,11 @@ class Settings:
         "lowest level that is logged: debug, info, warning or error",
     )
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def quantisation(self) -> KVQuantisation | None:
+        """How keys and values are kept; None for lossless."""
+        return KVQuantisation(self.kv_bits, self.kv_group_size) if self.kv_bits else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +249,7 @@ def load_settings(
             values[name] = _parse(SETTING_FIELDS[name], given, origin)
             origins[name] = origin
     settings = Settings(**values, origins=origins)
+    _check_keys(settings)
     return _check_reach(settings)
 
 
@@ -243,13 +287,26 @@ def _parse(item: SettingField, given: object, origin: str) -> Any:
         raise ConfigError(f"{place} {error}, not {shown}") from error
 
 
+def _check_keys(settings: Settings) -> None:
+    """Sees to it that a key tells whose it is.
+
+    Raises:
+        ConfigError: A named key is the operator's as well.
+    """
+    simple = [settings.api_key] if settings.api_key else []
+    try:
+        check_distinct([*simple, *(key.secret for key in settings.api_keys)])
+    except ValueError as error:
+        raise ConfigError(f"api_key and api_keys {error}") from error
+
+
 def _check_reach(settings: Settings) -> Settings:
     """Sees to it that the API is open to other machines on purpose only, and then with a key.
 
     Raises:
         ConfigError: The API would be reachable from other machines against that rule.
     """
-    if settings.allow_remote and not settings.api_key:
+    if settings.allow_remote and not (settings.api_key or settings.api_keys):
         raise ConfigError("allow_remote needs a key: set STOKER_API_KEY, or api_key in stoker.toml")
     if settings.allow_remote and settings.origins["host"] == DEFAULT:
         origins = {**settings.origins, "host": settings.origins["allow_remote"]}

@@ -8,6 +8,8 @@ from typing import Any
 
 from app.config import SETTING_FIELDS, Settings
 from app.paths import Paths
+from engine.cache.quantisation import format_key
+from engine.kv_quality import known_change, quality_words
 
 _HIDDEN = "(set, not shown)"
 
@@ -19,7 +21,12 @@ def settings_as_json(settings: Settings, paths: Paths) -> str:
         for name in SETTING_FIELDS
     }
     folders = {name: str(path) for name, path in dataclasses.asdict(paths).items()}
-    return json.dumps({"settings": fields, "paths": folders}, indent=2)
+    kv_cache = {
+        "format": format_key(settings.quantisation),
+        "perplexity_change": _perplexity_change(settings, paths),
+    }
+    data = {"settings": fields, "kv_cache": kv_cache, "paths": folders}
+    return json.dumps(data, indent=2)
 
 
 def settings_as_table(settings: Settings, paths: Paths) -> str:
@@ -29,10 +36,30 @@ def settings_as_table(settings: Settings, paths: Paths) -> str:
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     lines = [f"{name:{widths[0]}}  {value:{widths[1]}}  {origin}" for name, value, origin in rows]
     lines.append("")
+    if settings.quantisation:
+        words = quality_words(settings.quantisation, _perplexity_change(settings, paths))
+        lines += [f"{'KV cache':{widths[0]}}  {words}", ""]
     lines += [f"{name:{widths[0]}}  {path}" for name, path in dataclasses.asdict(paths).items()]
     return "\n".join(lines)
 
 
+def _perplexity_change(settings: Settings, paths: Paths) -> float | None:
+    """What the chosen KV format was measured to lose with the chosen model."""
+    if settings.quantisation is None:
+        return 0.0
+    from engine.models.catalog import known_fingerprint
+
+    fingerprint = known_fingerprint(settings.model, paths.models_dir)
+    if fingerprint is None:
+        return None
+    return known_change(paths.cache_dir, fingerprint, settings.quantisation)
+
+
 def _shown(settings: Settings, name: str) -> Any:
     value = getattr(settings, name)
-    return _HIDDEN if value is not None and SETTING_FIELDS[name].is_secret else value
+    if not SETTING_FIELDS[name].is_secret:
+        return value
+    if isinstance(value, tuple):
+        names = ", ".join(key.name for key in value)
+        return f"{names} {_HIDDEN}" if value else None
+    return _HIDDEN if value is not None else value

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 from app.dashboard.app import StokerApp
 from engine.scripted import ScriptedEngine
@@ -26,6 +28,10 @@ def run_demo(*, seed: int = DEMO_SEED, plain_glyphs: bool | None = None) -> int:
     if plain_glyphs is None:
         plain_glyphs = "utf" not in (sys.stdout.encoding or "").lower()
     engine = ScriptedEngine(DemoWorld(seed=seed, epoch_s=time.time()))
-    app = StokerApp(engine, address=DEMO_ADDRESS, plain_glyphs=plain_glyphs)
-    app.run()
+    # What scripted agents are exported to means nothing to a real engine.
+    with tempfile.TemporaryDirectory(prefix="stoker-demo-") as folder:
+        app = StokerApp(
+            engine, address=DEMO_ADDRESS, plain_glyphs=plain_glyphs, exports_folder=Path(folder)
+        )
+        app.run()
     return app.return_code or 0

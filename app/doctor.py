@@ -156,7 +156,7 @@ def check_device(cache_dir: Path) -> list[Finding]:
         profile = device.detect(device.prepare(cache_dir))
     except ImportError as error:
         return [Finding("device", Health.BAD, f"mlx does not load: {error}")]
-    limit = gigabytes(profile.memory_limit_bytes)
+    limit = gigabytes(profile.memory_limits.device_bytes)
     findings = [
         Finding("device", Health.OK, f"{profile.name}: {profile.description}, up to {limit}")
     ]

@@ -66,12 +66,14 @@ def _submit(engine: Engine, prompt: str, sampling: SamplingParams) -> queue.Simp
     chat = engine.chat_format
     if chat is None:
         raise EngineFailedError(engine.snapshot.status_text)
+    rendered = chat.render_chat([Message(role=Role.USER, text=prompt)])
     deltas: queue.SimpleQueue[Delta] = queue.SimpleQueue()
     command = Generate(
         request=Request(
             request_id=f"generate-{time.time_ns()}",
             agent_id="generate",
-            prompt_token_ids=chat.render_chat([Message(role=Role.USER, text=prompt)]),
+            prompt_token_ids=rendered.token_ids,
+            parts=rendered.parts,
             sampling=sampling,
         ),
         sink=deltas.put,

@@ -123,6 +123,7 @@ def _pool(snapshot: EngineSnapshot) -> Iterator[Metric]:
         ("cached", pool.num_cached_blocks),
         ("shared", pool.num_shared_blocks),
         ("running", pool.num_running_blocks),
+        ("withheld", pool.num_withheld_blocks),
     ):
         blocks.add_metric([state], num_blocks)
     yield blocks
@@ -155,6 +156,20 @@ def _totals(snapshot: EngineSnapshot) -> Iterator[Metric]:
     yield _counter(
         "prompt_cached_tokens", "Prompt tokens from the cache.", totals.num_cached_tokens
     )
+    tiers = CounterMetricFamily(
+        "stoker_prompt_tier_tokens",
+        "Prompt tokens, by where they came from: memory, disk, computed though known, or new.",
+        labels=["tier"],
+    )
+    num_known = totals.num_cached_tokens + totals.num_lost_tokens
+    for tier, num_tokens in (
+        ("hot", totals.num_cached_tokens - totals.num_restored_tokens),
+        ("warm", totals.num_restored_tokens),
+        ("recomputed", totals.num_lost_tokens),
+        ("new", totals.num_prompt_tokens - num_known),
+    ):
+        tiers.add_metric([tier], num_tokens)
+    yield tiers
     yield _counter("generated_tokens", "Tokens generated.", totals.num_generated_tokens)
     yield _counter("turns", "Turns finished.", totals.num_turns)
     yield _gauge("prefill_tokens_per_second", "Prefill rate now.", totals.prefill_tok_s)

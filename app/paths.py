@@ -34,6 +34,16 @@ class Paths:
         return self.data_dir / "models"
 
     @property
+    def exports_dir(self) -> Path:
+        """Agents that were written into files by hand."""
+        return self.data_dir / "exports"
+
+    @property
+    def transfers_dir(self) -> Path:
+        """Agents' files while they go out or come in over HTTP."""
+        return self.data_dir / "transfers"
+
+    @property
     def config_file(self) -> Path:
         """The user's settings."""
         return self.config_dir / "stoker.toml"

@@ -62,6 +62,21 @@ def parse_choice(*choices: str) -> Callable[[object], str]:
     return parse
 
 
+def parse_one_of(*numbers: int) -> Callable[[object], int]:
+    """One of a few whole numbers; where 0 is one of them, ``none`` is the same."""
+    values = {str(number): number for number in numbers}
+    if 0 in numbers:
+        values["none"] = 0
+
+    def parse(given: object) -> int:
+        text = "" if isinstance(given, bool) else str(given).strip().lower()
+        if text not in values:
+            raise ValueError(f"must be one of {', '.join(values)}")
+        return values[text]
+
+    return parse
+
+
 def parse_number(
     kind: type[int] | type[float], low: int, high: int
 ) -> Callable[[object], int | float]:

@@ -13,7 +13,12 @@ import time
 from dataclasses import dataclass, field
 
 LIMIT_S = 900.0
+MODEL_NAME = "default_model"
+"""What every server here serves its one model as, or ignores."""
 _EVENT = b"data: {"
+
+Messages = list[dict[str, str]]
+"""A conversation: ``role`` and ``content`` of each message."""
 
 
 @dataclass
@@ -106,16 +111,40 @@ def chat(port: int, prompt: str, num_tokens: int, agent: str) -> Stream:
         num_tokens: Tokens at most.
         agent: Name of the conversation.
     """
-    return _chat_all(port, [(prompt, agent)], num_tokens)[0]
+    return converse(port, as_user(prompt), num_tokens, agent)
 
 
 def chat_together(port: int, prompts: list[str], num_tokens: int, tag: str) -> list[Stream]:
     """All prompts at once, one agent each; results in the order of the prompts."""
-    asked = [(prompt, f"{tag}-{number}") for number, prompt in enumerate(prompts)]
-    return _chat_all(port, asked, num_tokens)
+    return converse_together(port, [as_user(prompt) for prompt in prompts], num_tokens, tag)
 
 
-def _chat_all(port: int, asked: list[tuple[str, str]], num_tokens: int) -> list[Stream]:
+def as_user(prompt: str) -> Messages:
+    """A conversation that begins with that prompt."""
+    return [{"role": "user", "content": prompt}]
+
+
+def converse(port: int, messages: Messages, num_tokens: int, agent: str) -> Stream:
+    """The next greedy answer of a conversation, streamed.
+
+    Args:
+        port: Of a server on loopback.
+        messages: The conversation so far.
+        num_tokens: Tokens at most.
+        agent: Name of the conversation.
+    """
+    return _converse_all(port, [(messages, agent)], num_tokens)[0]
+
+
+def converse_together(
+    port: int, conversations: list[Messages], num_tokens: int, tag: str
+) -> list[Stream]:
+    """All conversations at once, one agent each; results in their order."""
+    asked = [(messages, f"{tag}-{number}") for number, messages in enumerate(conversations)]
+    return _converse_all(port, asked, num_tokens)
+
+
+def _converse_all(port: int, asked: list[tuple[Messages, str]], num_tokens: int) -> list[Stream]:
     connections = [_Connection(port, _body(*pair, num_tokens)) for pair in asked]
     with selectors.DefaultSelector() as selector:
         for connection in connections:
@@ -134,13 +163,13 @@ def _chat_all(port: int, asked: list[tuple[str, str]], num_tokens: int) -> list[
     return [connection.stream() for connection in connections]
 
 
-def _body(prompt: str, agent: str, num_tokens: int) -> dict[str, object]:
+def _body(messages: Messages, agent: str, num_tokens: int) -> dict[str, object]:
     return {
-        "model": "default_model",
+        "model": MODEL_NAME,
         "stream": True,
         "stream_options": {"include_usage": True},
         "temperature": 0,
         "max_tokens": num_tokens,
         "user": agent,
-        "messages": [{"role": "user", "content": prompt}],
+        "messages": messages,
     }

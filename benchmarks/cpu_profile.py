@@ -7,56 +7,17 @@ that stock mlx-lm never sees the profile's kernels; the sides take turns, so tha
 from __future__ import annotations
 
 import argparse
-import json
 import random
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks.child import ROOT, Child
 from benchmarks.results_file import summarize, write_result
 
 KINDS = ("stock", "numpy", "native")
 SEED = 7
 BATCH = 8
-ROOT = Path(__file__).parent.parent
-
-
-class Child:
-    """A process that measures one side."""
-
-    def __init__(self, kind: str, model_dir: Path, cache_dir: Path) -> None:
-        """Starts it and waits until its model is loaded."""
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.cpu_profile_child", kind, model_dir, cache_dir],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-        )
-        self._answer()
-
-    def ask(self, **question: Any) -> dict[str, Any]:
-        """Has it measure something."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(question) + "\n")
-        self._process.stdin.flush()
-        return self._answer()
-
-    def _answer(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"a side ended with status {self._process.wait()}")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-    def close(self) -> None:
-        """Ends it."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(timeout=30)
 
 
 def measure_prefill(
@@ -105,7 +66,7 @@ def run(model_dir: Path, num_prompt_tokens: int, rounds: int) -> dict[str, Any]:
         children: dict[str, Child] = {}
         try:
             for kind in KINDS:
-                children[kind] = Child(kind, model_dir, Path(cache_dir))
+                children[kind] = Child("cpu_profile_child", kind, model_dir, cache_dir)
             prefill = measure_prefill(children, prompt, rounds)
             single = measure_decode(children, prompt[:128], 24, 1)
             batch = measure_decode(children, prompt[:32], 10, BATCH)

@@ -6,12 +6,13 @@ input is a JSON question, each line of its output the answer.
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from benchmarks.child import answer_questions
 
 SLICE_TOKENS = 512
 
@@ -95,11 +96,12 @@ def main() -> None:
     """Answers questions until its input ends."""
     kind, model_dir, cache_dir = sys.argv[1:4]
     side = Side(kind, Path(model_dir), Path(cache_dir))
-    print(json.dumps({"ready": kind}), flush=True)
-    for line in sys.stdin:
-        question = json.loads(line)
+
+    def answer(question: dict[str, Any]) -> dict[str, Any]:
         measure = side.decode if question.pop("measure") == "decode" else side.prefill
-        print(json.dumps(measure(**question)), flush=True)
+        return measure(**question)
+
+    answer_questions(answer)
 
 
 if __name__ == "__main__":

@@ -9,27 +9,20 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import queue
 import sys
 import tempfile
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from app.compose import build_engine
-from app.config import load_settings
-from app.paths import HOME_VARIABLE, find_paths
 from benchmarks.chat_client import Stream, chat_together
 from benchmarks.cpu_profile import bundled_model
+from benchmarks.engine_child import run_together, started_engine
 from benchmarks.http_agents import decode_rate, prompts
 from benchmarks.results_file import summarize, write_result
 from benchmarks.servers import await_ready, free_port, stoker_server
 from benchmarks.terminal import Terminal
-from engine.commands import Generate, Shutdown
-from engine.messages import Message, Role
-from engine.request import Delta, Request, SamplingParams
+from engine.commands import Shutdown
 
 KEYS = {
     "select": (("j", "▌"), ("k", "▌")),
@@ -43,40 +36,12 @@ KEYS_IN_A_ROW = 10
 
 def engine_alone(num_tokens: int, seed: int, home: Path, model: str) -> list[Stream]:
     """Eight turns straight on an engine of this process, timed by its own sinks."""
-    engine = build_engine(load_settings({"model": model}), find_paths({HOME_VARIABLE: str(home)}))
-    engine.start()
-    while engine.chat_format is None:
-        if engine.join(0.05):
-            raise RuntimeError(engine.snapshot.status_text)
-    chat = engine.chat_format
-    streams: list[Stream] = []
-    done: queue.SimpleQueue[Delta] = queue.SimpleQueue()
-    for number, prompt in enumerate(prompts(seed)):
-        stream = Stream(sent_s=time.monotonic())
-        streams.append(stream)
-        request = Request(
-            request_id=f"r{number}",
-            agent_id=f"a{number}",
-            prompt_token_ids=chat.render_chat([Message(role=Role.USER, text=prompt)]),
-            sampling=SamplingParams(max_tokens=num_tokens),
-        )
-        engine.send(Generate(request=request, sink=_timing_sink(stream, done)))
-    for _ in streams:
-        done.get(timeout=600)
+    engine = started_engine({"model": model}, str(home))
+    turns = [(f"a{number}", prompt) for number, prompt in enumerate(prompts(seed))]
+    streams = run_together(engine, turns, num_tokens)
     engine.send(Shutdown(drain_s=0.0))
     engine.join(30)
     return streams
-
-
-def _timing_sink(stream: Stream, done: queue.SimpleQueue[Delta]) -> Callable[[Delta], None]:
-    def sink(delta: Delta) -> None:
-        if delta.text:
-            stream.pieces_s.append(time.monotonic())
-        stream.num_tokens += len(delta.token_ids)
-        if delta.finish_reason is not None:
-            done.put(delta)
-
-    return sink
 
 
 def behind_server(num_tokens: int, seed: int, home: Path, model: str) -> list[Stream]:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Self
 
 ROOT = Path(__file__).parent.parent
 START_LIMIT_S = 180.0
+CALL_LIMIT_S = 120.0
+
+Command = Callable[[int], list[str]]
+"""The command line of a server, for the port it is to listen on."""
 
 
 def free_port() -> int:
@@ -25,46 +31,125 @@ def free_port() -> int:
         return port
 
 
+class Server:
+    """A server that can be killed and started again; a context that stops it at the end."""
+
+    def __init__(
+        self, command: Command, ready_path: str, environment: Mapping[str, str] | None = None
+    ) -> None:
+        """Says how it is started.
+
+        Args:
+            command: Its command line.
+            ready_path: What answers 200 once it takes requests.
+            environment: Added to our own.
+        """
+        self.port = 0
+        self._command = command
+        self._ready_path = ready_path
+        self._environment = {**os.environ, **(environment or {})}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Starts it on a free port and waits until it is ready.
+
+        Raises:
+            RuntimeError: It ended instead; the message has its last words.
+            TimeoutError: It did not answer.
+        """
+        self.port = free_port()
+        with tempfile.TemporaryFile() as said:
+            self._process = subprocess.Popen(
+                self._command(self.port),
+                cwd=ROOT,
+                env=self._environment,
+                stdout=subprocess.DEVNULL,
+                stderr=said,
+            )
+            try:
+                _await(f"http://127.0.0.1:{self.port}{self._ready_path}", self._process)
+            except RuntimeError as error:
+                said.seek(0)
+                last_words = said.read().decode(errors="replace").strip()[-500:]
+                raise RuntimeError(f"{error}: {last_words}") from None
+
+    def kill(self) -> None:
+        """Ends it as a power cut would: ``kill -9``."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(10)
+
+    def stop(self) -> None:
+        """Asks it to end, and kills it if it does not."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def call(self, path: str, method: str = "GET", body: object = None) -> Any:
+        """One request and its JSON answer.
+
+        Args:
+            path: Path on the server.
+            method: HTTP method.
+            body: Sent as JSON; None sends nothing.
+        """
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", method=method)
+        if body is not None:
+            request.data = json.dumps(body).encode()
+            request.add_header("Content-Type", "application/json")
+        with urllib.request.urlopen(request, timeout=CALL_LIMIT_S) as answer:
+            return json.load(answer)
+
+    def __enter__(self) -> Self:
+        """Starts it."""
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stops it."""
+        self.stop()
+
+
+def stoker(home: Path, model: str = "bundled", flags: tuple[str, ...] = ()) -> Server:
+    """``stoker serve`` on its own data folder."""
+
+    def command(port: int) -> list[str]:
+        serve = [sys.executable, "-m", "app.cli", "serve", "--quiet"]
+        return [*serve, "--port", str(port), "--model", model, *flags]
+
+    return Server(command, "/health/ready", {"STOKER_HOME": str(home)})
+
+
+def mlx_lm(model_dir: Path) -> Server:
+    """mlx-lm's own server on a model folder."""
+
+    def command(port: int) -> list[str]:
+        serve = [sys.executable, "-m", "mlx_lm.server", "--log-level", "ERROR"]
+        return [*serve, "--model", str(model_dir), "--port", str(port)]
+
+    return Server(command, "/v1/models", {"HF_HUB_OFFLINE": "1"})
+
+
 @contextmanager
 def stoker_server(home: Path, model: str = "bundled") -> Iterator[int]:
     """``stoker serve`` on its own data folder; yields its port when it is ready."""
-    port = free_port()
-    command = [sys.executable, "-m", "app.cli", "serve", "--quiet"]
-    command += ["--port", str(port), "--model", model]
-    with _process(command, {"STOKER_HOME": str(home)}):
-        await_ready(port)
-        yield port
+    with stoker(home, model) as server:
+        yield server.port
 
 
 @contextmanager
 def mlx_lm_server(model_dir: Path) -> Iterator[int]:
     """mlx-lm's own server on a model folder; yields its port when it is ready."""
-    port = free_port()
-    command = [sys.executable, "-m", "mlx_lm.server", "--model", str(model_dir)]
-    command += ["--port", str(port), "--log-level", "ERROR"]
-    with _process(command, {"HF_HUB_OFFLINE": "1"}):
-        _await(f"http://127.0.0.1:{port}/v1/models")
-        yield port
-
-
-@contextmanager
-def _process(command: list[str], environment: dict[str, str]) -> Iterator[None]:
-    process = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        yield
-    finally:
-        process.terminate()
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(10)
+    with mlx_lm(model_dir) as server:
+        yield server.port
 
 
 def await_ready(port: int) -> None:
@@ -72,13 +157,15 @@ def await_ready(port: int) -> None:
     _await(f"http://127.0.0.1:{port}/health/ready")
 
 
-def _await(url: str) -> None:
+def _await(url: str, process: subprocess.Popen[bytes] | None = None) -> None:
     deadline_s = time.monotonic() + START_LIMIT_S
     while time.monotonic() < deadline_s:
+        if process is not None and process.poll() is not None:
+            raise RuntimeError(f"the server ended with status {process.returncode}")
         try:
             with urllib.request.urlopen(url, timeout=5) as answer:
                 if answer.status == 200:
                     return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.2)
+        except OSError:  # refused, reset, too slow, or an answer that is not 200
+            time.sleep(0.1)
     raise TimeoutError(f"{url} did not answer")

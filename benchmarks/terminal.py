@@ -92,6 +92,40 @@ class Terminal:
                     raise TimeoutError(f"{expected!r} was not drawn")
                 self._changed.wait(min(left_s, 0.2))
 
+    def kill(self) -> None:
+        """Ends the program at once, without a chance to write anything."""
+        self._process.kill()
+        self._process.wait(10)
+
+    def hang_up(self, limit_s: float = 30.0) -> int:
+        """Closes the terminal under the program.
+
+        Returns:
+            Its exit code.
+
+        Raises:
+            TimeoutError: It did not end.
+        """
+        os.close(self._ours)
+        return self._ended(limit_s)
+
+    def ask_to_end(self, number: int, limit_s: float = 30.0) -> int:
+        """Sends a signal and waits for the end.
+
+        Returns:
+            Its exit code.
+        """
+        self._process.send_signal(number)
+        return self._ended(limit_s)
+
+    def _ended(self, limit_s: float) -> int:
+        try:
+            return self._process.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(10)
+            raise TimeoutError("the program did not end") from None
+
     def close(self, keys: str, limit_s: float = 30.0) -> int:
         """Presses the keys that end the program.
 

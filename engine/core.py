@@ -5,23 +5,30 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
-from engine.cache.agents import Agent, AgentStore
-from engine.cache.block import BLOCK_TOKENS, root_hash
+from engine.agent_actions import AgentActions
+from engine.cache.agents import AgentStore
+from engine.cache.block import root_hash
+from engine.cache.checkpoint import max_tokens, sequence_slots
 from engine.cache.disk.tier import DiskTier
 from engine.cache.pool import BlockPool
 from engine.cache.spec import CacheSpec
 from engine.commands import Generate
 from engine.errors import (
     ContextExceededError,
-    NotOnDiskError,
     PoolExhaustedError,
     StokerError,
 )
+from engine.explainer import Explainer
 from engine.models.chat import ModelChat
 from engine.models.stops import StopMatcher
 from engine.output import Output
-from engine.persistence import Persistence, Post
+from engine.persistence import Persistence
+from engine.pressure import MemoryAccess, Pressure
+from engine.publisher import Publisher
+from engine.read_ahead import Post
+from engine.recovery import Recovery
 from engine.relief import Relief
 from engine.request import Request
 from engine.residency import Residency
@@ -52,6 +59,7 @@ class CoreParts:
         telemetry: Takes events and measurements.
         tier: The warm tier, not yet open; None keeps nothing on disk.
         post: Has something done on the engine's thread, soon; may be called from any thread.
+        memory: How memory is read and given back; None trusts the pool's own sum.
     """
 
     runner: ModelRunner
@@ -64,6 +72,7 @@ class CoreParts:
     telemetry: Telemetry
     tier: DiskTier | None = None
     post: Post = _at_once
+    memory: MemoryAccess | None = None
 
 
 class EngineCore:
@@ -82,16 +91,21 @@ class EngineCore:
         self.pool = BlockPool(parts.num_blocks, parts.spec.block_bytes)
         self.agents = AgentStore(self.pool)
         self.scheduler = Scheduler(parts.limits)
-        root = root_hash(parts.fingerprint, parts.spec.kv_format)
+        self._spec = parts.spec
+        self.root_of = partial(root_hash, parts.fingerprint, parts.spec.kv_format)
+        relief = Relief(self.pool, self.agents, parts.telemetry.note)
+        self._pressure = Pressure(
+            parts.memory, self.pool, self.scheduler, relief, parts.telemetry.note, clock
+        )
         self._residency = Residency(
             self.pool,
             self.agents,
             parts.runner,
-            Relief(self.pool, self.agents, parts.telemetry.note),
-            root,
+            relief,
+            parts.spec,
             reuses=parts.reuses,
         )
-        self.persistence = self._open(parts, root) if parts.tier and parts.reuses else None
+        self.persistence = self._open(parts) if parts.tier and parts.reuses else None
         self.stepper = Stepper(
             parts.runner,
             parts.chat,
@@ -99,11 +113,43 @@ class EngineCore:
             self._residency,
             self.agents,
             self.persistence,
+            self._explainer(parts),
+            self._pressure,
+            self._recovery(parts),
             parts.telemetry,
             clock,
         )
+        self.publisher = Publisher(
+            self.pool,
+            self.agents,
+            self.scheduler,
+            self.persistence,
+            lambda: self.max_context_tokens,
+        )
+        self.actions = AgentActions(
+            self.agents, self.persistence, parts.telemetry, clock, self.abort_agent, parts.post
+        )
 
-    def _open(self, parts: CoreParts, root: bytes) -> Persistence:
+    def _explainer(self, parts: CoreParts) -> Explainer:
+        return Explainer(
+            persistence=self.persistence,
+            reuses=parts.reuses,
+            needs_checkpoints=parts.spec.needs_checkpoints,
+            spell=parts.chat.spell,
+            price=self.scheduler.prefill_eta_s,
+        )
+
+    def _recovery(self, parts: CoreParts) -> Recovery:
+        return Recovery(
+            self.pool,
+            self.agents,
+            self.scheduler,
+            self.persistence.tier if self.persistence else None,
+            parts.runner,
+            parts.telemetry.note,
+        )
+
+    def _open(self, parts: CoreParts) -> Persistence:
         """Opens the warm tier and takes in the agents it knows.
 
         Raises:
@@ -115,20 +161,32 @@ class EngineCore:
             self.pool,
             self.agents,
             parts.runner,
-            root,
-            make_room=lambda n: self._residency.relief.make_room(n, ()),
+            self.root_of,
+            parts.spec,
+            make_room=self._make_room,
             post=parts.post,
             note=parts.telemetry.note,
             clocks=(self._clock, time.time),
         )
+        parts.tier.on_recovered = lambda found: parts.post(lambda: persistence.recover(found))
+        persistence.on_replies = parts.chat.recollect_replies
         persistence.adopt(parts.tier.open())
-        self._residency.on_sealed = persistence.keep_block
+        self._residency.cutter.on_sealed = persistence.keep_block
+        self._residency.relief.keeper = persistence
+        self.agents.on_removed = persistence.forget
+        self.agents.parent_on_disk = parts.tier.parent
         return persistence
+
+    def _make_room(self, num_blocks: int) -> bool:
+        """Makes room for what was read from disk, as far as there is memory for it."""
+        self._pressure.look(soon=True)
+        return self._residency.relief.make_room(num_blocks, ())
 
     @property
     def max_context_tokens(self) -> int:
         """Tokens a sequence may have: what the model knows, or what the pool can hold."""
-        return min(self._chat.max_context_tokens, self.pool.num_total_blocks * BLOCK_TOKENS)
+        num_fitting = max_tokens(self._spec, self.pool.num_total_blocks)
+        return min(self._chat.max_context_tokens, num_fitting)
 
     # Turns
 
@@ -143,7 +201,9 @@ class EngineCore:
         """
         request = command.request
         self._check_room(request)
-        agent = self.agents.resolve(request.agent_id, request.prompt_token_ids, request.agent_hint)
+        agent = self.agents.resolve(
+            request.agent_id, request.prompt_token_ids, request.agent_hint, request.namespace
+        )
         agent.protocol = request.protocol
         sequence = Sequence(
             request=request,
@@ -153,22 +213,33 @@ class EngineCore:
             output=self._output(request),
             sampler=Sampler(request.sampling),
             token_ids=list(request.prompt_token_ids),
+            root_hash=self.root_of(request.namespace),
         )
         self.scheduler.add(sequence)
-        agent.num_active += 1
-        self.agents.touch(agent, sequence.arrival_s)
+        self.agents.begin_turn(agent, sequence.arrival_s)
+        self._residency.look_up(sequence)
         if self.persistence is not None:
-            self.persistence.prefetch(sequence)
+            self.persistence.ahead.prefetch(sequence)
         return agent.agent_id
 
     def _check_room(self, request: Request) -> None:
         num_prompt = len(request.prompt_token_ids)
         if num_prompt >= self.max_context_tokens:
             raise ContextExceededError(num_prompt, self.max_context_tokens)
-        if not self._residency.can_ever_hold(num_prompt + 1, request.agent_id):
+        if not self._residency.can_ever_hold(num_prompt + 1, request.agent_id, request.namespace):
             raise PoolExhaustedError(
                 f"pinned agents leave no room for {num_prompt} tokens; unpin one or wait",
-                self.scheduler.retry_after_s(),
+                self.scheduler.retry_after_s(self._clock()),
+            )
+        self._check_memory(request)
+
+    def _check_memory(self, request: Request) -> None:
+        num_prompt = len(request.prompt_token_ids)
+        self._pressure.look(soon=True)
+        if not self._pressure.leaves(sequence_slots(self._spec, num_prompt + 1)):
+            raise PoolExhaustedError(
+                f"there is no memory for {num_prompt} more tokens now; try again later",
+                self.scheduler.retry_after_s(self._clock()),
             )
 
     def _output(self, request: Request) -> Output:
@@ -188,7 +259,7 @@ class EngineCore:
                 self.stepper.abort(sequence, reason)
                 return
 
-    def abort_agent(self, agent_id: str) -> int:
+    def abort_agent(self, agent_id: str, namespace: str = "") -> int:
         """Ends every turn of an agent.
 
         Returns:
@@ -197,7 +268,7 @@ class EngineCore:
         Raises:
             AgentNotFoundError: There is no such agent.
         """
-        agent = self.agents.get(agent_id)
+        agent = self.agents.get(agent_id, namespace)
         ended = [sequence for sequence in self.scheduler if sequence.agent is agent]
         for sequence in ended:
             self.stepper.abort(sequence, "aborted by hand")
@@ -211,90 +282,19 @@ class EngineCore:
             else:
                 self.stepper.fail(sequence, error)
 
-    # Agents
-
-    def evict(self, agent_id: str) -> int:
-        """Drops an agent's cache.
-
-        Returns:
-            Bytes freed.
-
-        Raises:
-            AgentNotFoundError: There is no such agent.
-            AgentBusyError: A turn of it is in progress.
-        """
-        agent = self.agents.get(agent_id)
-        num_tokens = len(agent.token_ids)
-        num_bytes = self.agents.evict(agent)
-        self._telemetry.note(
-            "evict", f"{agent_id}: {num_tokens} tokens, {num_bytes / 1e6:.0f} MB (by hand)"
-        )
-        return num_bytes
-
-    def evict_idle(self) -> int:
-        """Drops the caches of all idle, unpinned agents.
-
-        Returns:
-            Bytes freed.
-        """
-        return sum(self.evict(a.agent_id) for a in list(self.agents) if a.evictable)
-
-    def pin(self, agent_id: str, pinned: bool) -> bool:
-        """Keeps an agent's cache from eviction, or lets it go.
-
-        Raises:
-            AgentNotFoundError: There is no such agent.
-        """
-        agent = self.agents.get(agent_id)
-        if agent.pinned != pinned:
-            agent.pinned = pinned
-            self._telemetry.note("pin" if pinned else "unpin", agent_id)
-            if self.persistence is not None:
-                self.persistence.keep_facts(agent)
-        return pinned
-
-    def warm(self, agent_id: str, done: Callable[[int], None]) -> None:
-        """Brings an agent's cache from disk into memory.
+    def close(self, flush_s: float) -> None:
+        """Writes what the disk has not got yet, for a limited time, and lets the folder go.
 
         Args:
-            agent_id: The agent.
-            done: Told how many of its tokens are in memory afterwards.
-
-        Raises:
-            AgentNotFoundError: There is no such agent.
-            AgentBusyError: A turn of it is in progress.
-            NotOnDiskError: Nothing of it is on disk that is not in memory.
+            flush_s: The limit in seconds.
         """
-        agent = self.agents.get(agent_id)
-        if self.persistence is None:
-            raise NotOnDiskError(agent_id)
-        self.persistence.warm(agent, done)
-
-    def fork(self, agent_id: str, fork_id: str | None) -> str:
-        """Makes a new agent that starts from another's cache.
-
-        Returns:
-            The new agent's id.
-
-        Raises:
-            AgentNotFoundError: There is no such agent.
-            AgentBusyError: A turn of it is in progress.
-            InvalidRequestError: The new name is taken or not allowed.
-        """
-        agent = self.agents.get(agent_id)
-        fork = self.agents.fork(agent, fork_id)
-        fork.last_active_s = self._clock()
-        self._telemetry.note("fork", f"{fork.agent_id} from {agent_id}")
         if self.persistence is not None:
-            self.persistence.keep_facts(fork)
-        return fork.agent_id
+            self.persistence.tier.close(flush_s)
+        # Whoever still waits for the disk waits in vain.
+        self.actions.close()
 
     # Steps
 
     def step(self) -> None:
         """Decodes one token of every running sequence and prefills one slice of one prompt."""
         self.stepper.step()
-
-    def active_sequence(self, agent: Agent) -> Sequence | None:
-        """The turn an agent has in progress, a running one first."""
-        return next((s for s in self.scheduler if s.agent is agent), None)

@@ -8,23 +8,16 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from engine.answer import answer
 from engine.commands import (
     Abort,
-    AbortAgent,
-    AgentCommand,
     Command,
-    EvictAgent,
-    EvictIdle,
-    ForkAgent,
     Generate,
     Note,
-    PinAgent,
     Shutdown,
-    WarmAgent,
 )
 from engine.errors import (
     DrainingError,
@@ -130,6 +123,8 @@ class Engine:
             self._die(f"{type(error).__name__}: {error}")
         finally:
             self._refuse_pending()
+            # Whoever lets go of this engine gets the model's memory back.
+            gc.unfreeze()
 
     def _load(self) -> None:
         began_s = time.monotonic()
@@ -159,9 +154,8 @@ class Engine:
 
     def _close(self) -> None:
         """Waits for what is still to be written, for a limited time."""
-        persistence = self._loaded.core.persistence if self._loaded else None
-        if persistence is not None:
-            persistence.tier.close(FLUSH_S)
+        if self._loaded is not None:
+            self._loaded.core.close(FLUSH_S)
 
     def _report_progress(self, share: float, text: str) -> None:
         self._progress = share
@@ -171,6 +165,7 @@ class Engine:
         core = self._core
         while True:
             self._drain_commands(block=not core.scheduler.can_step)
+            core.actions.review()
             if self._is_over():
                 core.abort_all()
                 return
@@ -214,7 +209,7 @@ class Engine:
         core = self._core
         match command:
             case Generate():
-                _answer(command.admitted, lambda: self._submit(command))
+                answer(command.admitted, lambda: self._submit(command))
             case Abort():
                 core.abort(command.request_id, command.reason)
             case Note():
@@ -224,24 +219,8 @@ class Engine:
             case _Action():
                 command.run()
             case _:
-                self._act_on_agent(command)
+                core.actions.obey(command)
         self._num_steps += 1
-
-    def _act_on_agent(self, command: AgentCommand) -> None:
-        core = self._core
-        match command:
-            case AbortAgent():
-                _answer(command.done, lambda: core.abort_agent(command.agent_id))
-            case EvictAgent():
-                _answer(command.done, lambda: core.evict(command.agent_id))
-            case EvictIdle():
-                _answer(command.done, core.evict_idle)
-            case WarmAgent():
-                self._warm(command)
-            case ForkAgent():
-                _answer(command.done, lambda: core.fork(command.agent_id, command.fork_id))
-            case PinAgent():
-                _answer(command.done, lambda: core.pin(command.agent_id, command.pinned))
 
     def _submit(self, command: Generate) -> str:
         if self._drain_until_s is not None:
@@ -251,14 +230,6 @@ class Engine:
         except StokerError as error:
             self._telemetry.note("reject", f"{command.request.agent_id or 'new agent'}: {error}")
             raise
-
-    def _warm(self, command: WarmAgent) -> None:
-        if not command.done.set_running_or_notify_cancel():
-            return
-        try:
-            self._core.warm(command.agent_id, command.done.set_result)
-        except StokerError as error:
-            command.done.set_exception(error)
 
     def _begin_drain(self, drain_s: float) -> None:
         self._drain_until_s = time.monotonic() + drain_s
@@ -312,15 +283,3 @@ class Engine:
                     if failed
                     else DrainingError("Stoker has shut down")
                 )
-
-
-def _answer(future: Future[Any], action: Callable[[], Any]) -> None:
-    """Runs an action for a future; the caller's own errors go to the caller."""
-    if not future.set_running_or_notify_cancel():
-        return
-    try:
-        result = action()
-    except StokerError as error:
-        future.set_exception(error)
-    else:
-        future.set_result(result)

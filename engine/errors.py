@@ -59,11 +59,56 @@ class AgentBusyError(StokerError):
 
 
 class NotOnDiskError(StokerError):
-    """Nothing of the agent's cache is on disk."""
+    """Nothing of the agent's cache is on disk that is not in memory."""
 
-    def __init__(self, agent_id: str) -> None:
+    def __init__(self, agent_id: str, *, is_in_memory: bool = False) -> None:
         self.agent_id = agent_id
-        super().__init__(f"nothing of {agent_id!r} is on disk that is not in memory")
+        super().__init__(
+            f"all of {agent_id!r} is in memory already"
+            if is_in_memory
+            else f"nothing of {agent_id!r} is on disk"
+        )
+
+
+class NoDiskTierError(StokerError):
+    """The action needs caches on disk, and none are kept there, or none can be now."""
+
+    def __init__(self, action: str, reason_off: str = "") -> None:
+        self.action = action
+        if reason_off:
+            message = f"cannot {action} while the disk takes no caches: {reason_off}"
+        else:
+            message = f"cannot {action}: no caches are kept on disk; set kv_disk_bytes, e.g. 20GB"
+        super().__init__(message)
+
+
+class NoCacheError(StokerError):
+    """The agent has no cache that the action could be taken on."""
+
+    def __init__(self, agent_id: str, action: str) -> None:
+        self.agent_id = agent_id
+        super().__init__(f"cannot {action} {agent_id!r}: it has no cache; give it a turn first")
+
+
+class ArchiveError(StokerError):
+    """A file is not a sound archive of an agent, or it cannot be taken in or written here."""
+
+
+class ForeignArchiveError(ArchiveError):
+    """An archive was made with another model or KV format.
+
+    Attributes:
+        theirs: The archive's model, in words.
+        ours: The active model, in words.
+    """
+
+    def __init__(self, theirs: str, ours: str) -> None:
+        self.theirs = theirs
+        self.ours = ours
+        super().__init__(
+            f"the archive was made with {theirs}, and the active model is {ours}; "
+            "import it into a Stoker that runs its model"
+        )
 
 
 class OverloadedError(StokerError):
@@ -110,8 +155,16 @@ class EngineFailedError(StokerError):
     """The engine thread died or a step failed; the message carries the cause."""
 
 
+class PayloadError(StokerError):
+    """What a block on disk holds is not what this model keeps; the message says what differs."""
+
+
 class ModelLoadError(StokerError):
     """A model folder or file cannot be loaded; the message says what is wrong with it."""
+
+
+class KVFormatError(ModelLoadError):
+    """The model's keys and values cannot be kept as the settings say; the message says what can."""
 
 
 class DataFolderInUseError(StokerError):

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from engine.cache.disk.records import KVSpace
 from engine.cache.disk.tier import DiskLimits, DiskTier
+from engine.cache.quantisation import format_words
 from engine.core import CoreParts, EngineCore
+from engine.kv_quality import known_change, quality_words
+from engine.memory import MemoryLimits, fitting_budget, size_text
+from engine.models.catalog import ModelSource
 from engine.models.chat import ModelChat
-from engine.persistence import Post
-from engine.publisher import agent_row, batch_row, block_map, disk_row, pool_row
+from engine.pressure import MemoryAccess
+from engine.publisher import batch_row, disk_row
+from engine.read_ahead import Post
 from engine.runtime import device
 from engine.runtime.device import DevicePlan, DeviceProfile
+from engine.runtime.device_memory import (
+    give_back_memory,
+    read_memory,
+    read_memory_and_peak,
+)
 from engine.runtime.loader import LoadedModel, load
 from engine.settings import DiskSettings, EngineSettings, Progress
 from engine.snapshot import DeviceRow, ModelRow
@@ -32,12 +42,14 @@ class LoadedEngine:
         chat: The model's text side.
         model_row: The model, for the snapshot.
         device_row: The device, for the snapshot; memory readings are taken anew each time.
+        memory_limits: What may be used.
     """
 
     core: EngineCore
     chat: ModelChat
     model_row: ModelRow
     device_row: DeviceRow
+    memory_limits: MemoryLimits
 
     def snapshot_parts(self, now_s: float) -> dict[str, Any]:
         """The snapshot's fields that need a model.
@@ -46,23 +58,8 @@ class LoadedEngine:
             now_s: Monotonic seconds.
         """
         core = self.core
-        order = list(core.agents)[::-1]
-        blocks = block_map(core.pool, core.scheduler.running, order, core.persistence)
-        memory = device.read_memory()
-        rows = tuple(
-            agent_row(
-                agent,
-                core.active_sequence(agent) if agent.num_active else None,
-                blocks=blocks,
-                persistence=core.persistence,
-                block_bytes=core.pool.block_bytes,
-                scheduler=core.scheduler,
-                max_context_tokens=core.max_context_tokens,
-                decode_s=core.stepper.reading.decode_s,
-                now_s=now_s,
-            )
-            for agent in order
-        )
+        pool, rows = core.publisher.draw(core.stepper.reading, now_s)
+        memory = read_memory()
         return {
             "model": self.model_row.model_id,
             "device": self.device_row.name,
@@ -72,11 +69,11 @@ class LoadedEngine:
                 description=self.device_row.description,
                 fast_paths=self.device_row.fast_paths,
                 fallbacks=self.device_row.fallbacks,
-                memory_used_bytes=memory.footprint_bytes,
+                memory_used_bytes=memory.used_bytes(self.memory_limits),
                 memory_active_bytes=memory.active_bytes,
-                memory_limit_bytes=self.device_row.memory_limit_bytes,
+                memory_limit_bytes=self.memory_limits.device_bytes,
             ),
-            "pool": pool_row(core.pool, core.agents, blocks),
+            "pool": pool,
             "disk": disk_row(core.persistence),
             "batch": batch_row(core.scheduler, core.stepper.reading, now_s),
             "agents": rows,
@@ -106,12 +103,20 @@ def load_engine(
     began_s = time.monotonic()
     source = settings.find_model(lambda share, text: progress(share * 0.3, text))
     chat = ModelChat(source.path)
-    profile = device.detect(plan)
-    model = load(source.path, profile, lambda share, text: progress(0.3 + share * 0.7, text))
+    profile = _within(device.detect(plan), settings.memory_limit_bytes)
+    model = load(
+        source.path,
+        profile,
+        lambda share, text: progress(0.3 + share * 0.7, text),
+        settings.quantisation,
+    )
     notes = (*profile.fallbacks, *model.notes)
     for note in notes:
         telemetry.note("fallback", note, "warning")
-    core = _core(settings, telemetry, post, profile, model, chat, source.fingerprint)
+    kv_change = known_change(settings.cache_dir, source.fingerprint, model.quantisation)
+    if model.quantisation:
+        telemetry.note("model", f"KV {quality_words(model.quantisation, kv_change)}", "info")
+    core = _core(settings, telemetry, post, profile, model, chat, source)
     model_row = ModelRow(
         model_id=source.model_id,
         path=str(source.path),
@@ -123,15 +128,16 @@ def load_engine(
         dtype=model.dtype,
         batching="ragged" if model.batches else "single",
         load_s=time.monotonic() - began_s,
+        kv_format=format_words(model.quantisation),
+        kv_perplexity_change=kv_change,
     )
     device_row = DeviceRow(
         name=profile.name,
         description=profile.description,
         fast_paths=(*profile.fast_paths, *model.fast_paths),
         fallbacks=notes,
-        memory_limit_bytes=profile.memory_limit_bytes,
     )
-    return LoadedEngine(core, chat, model_row, device_row)
+    return LoadedEngine(core, chat, model_row, device_row, profile.memory_limits)
 
 
 def _core(
@@ -141,28 +147,58 @@ def _core(
     profile: DeviceProfile,
     model: LoadedModel,
     chat: ModelChat,
-    fingerprint: str,
+    source: ModelSource,
 ) -> EngineCore:
     spec = model.runner.spec
-    budget_bytes = settings.kv_budget_bytes or int(profile.memory_limit_bytes * AUTO_BUDGET_SHARE)
     return EngineCore(
         CoreParts(
             runner=model.runner,
             chat=chat,
             spec=spec,
-            fingerprint=fingerprint,
+            fingerprint=source.fingerprint,
             reuses=model.restores,
-            num_blocks=spec.num_blocks(budget_bytes),
+            num_blocks=spec.num_blocks(_budget_bytes(settings, profile.memory_limits, telemetry)),
             limits=settings.limits,
             telemetry=telemetry,
-            tier=_tier(settings.disk, KVSpace(fingerprint, spec.kv_format), telemetry, post),
+            tier=_tier(
+                settings.disk,
+                KVSpace(source.fingerprint, spec.kv_format),
+                source.model_id,
+                telemetry,
+                post,
+            ),
             post=post,
+            memory=MemoryAccess(profile.memory_limits, read_memory_and_peak, give_back_memory),
         )
     )
 
 
+def _within(profile: DeviceProfile, limit_bytes: int) -> DeviceProfile:
+    """The device with the user's own limit, if there is one."""
+    if not limit_bytes:
+        return profile
+    return replace(profile, memory_limits=replace(profile.memory_limits, device_bytes=limit_bytes))
+
+
+def _budget_bytes(settings: EngineSettings, limits: MemoryLimits, telemetry: Telemetry) -> int:
+    """What the KV cache gets: what was asked for, as far as the model leaves room for it."""
+    asked = settings.kv_budget_bytes or int(limits.device_bytes * AUTO_BUDGET_SHARE)
+    give_back_memory()
+    reading = read_memory()
+    fitting = fitting_budget(asked, reading, limits)
+    if fitting < asked:
+        used, limit = size_text(reading.used_bytes(limits)), size_text(limits.device_bytes)
+        telemetry.note(
+            "memory",
+            f"the KV cache gets {size_text(fitting)} instead of {size_text(asked)}: the model and "
+            f"the program take {used} of {limit}",
+            "warning",
+        )
+    return fitting
+
+
 def _tier(
-    disk: DiskSettings | None, space: KVSpace, telemetry: Telemetry, post: Post
+    disk: DiskSettings | None, space: KVSpace, model_id: str, telemetry: Telemetry, post: Post
 ) -> DiskTier | None:
     """The warm tier, not yet open; None where none is wanted."""
     if disk is None:
@@ -172,4 +208,5 @@ def _tier(
         # The tier notes on its own thread; events belong to the engine's.
         post(lambda: telemetry.note(kind, text, level))
 
-    return DiskTier(disk.folder, space, DiskLimits(budget_bytes=disk.budget_bytes), note)
+    limits = DiskLimits(budget_bytes=disk.budget_bytes)
+    return DiskTier(disk.folder, space, limits, note, model_id=model_id)

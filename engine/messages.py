@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from engine.request import PromptPart
+
 
 class Role(StrEnum):
     """Who a message is from."""
@@ -66,6 +68,22 @@ class Message:
     is_error: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class RenderedPrompt:
+    """A conversation as the model reads it.
+
+    Attributes:
+        token_ids: The prompt, ending where the assistant's reply starts.
+        parts: Where its parts begin, in order, the first at token 0. Two parts that no special
+            token separates are one, and the label names both. The first part that is neither
+            tools nor system begins at the same token in every conversation with equal tools and
+            system prompt.
+    """
+
+    token_ids: tuple[int, ...]
+    parts: tuple[PromptPart, ...] = ()
+
+
 class ChatFormat(Protocol):
     """The text side of a loaded model. Thread-safe; never touches the device."""
 
@@ -74,9 +92,18 @@ class ChatFormat(Protocol):
         """The model's context limit in tokens."""
 
     def render_chat(
-        self, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()
-    ) -> tuple[int, ...]:
-        """Token ids of a conversation, ending where the assistant's reply starts.
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[ToolSpec] = (),
+        *,
+        namespace: str = "",
+    ) -> RenderedPrompt:
+        """A conversation as tokens, ending where the assistant's reply starts.
+
+        Args:
+            messages: The conversation, system prompt first.
+            tools: What the model may call.
+            namespace: Whose earlier replies may be recognised in it.
 
         Raises:
             InvalidRequestError: The model's template refuses the conversation.

@@ -1,43 +1,42 @@
-"""Keeps blocks and agents on disk, and brings them back before they are needed."""
+"""Keeps blocks and agents on disk, behind the engine's back."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Sequence as Items
-from dataclasses import asdict, fields
 from functools import partial
-from typing import Any, Protocol
+from itertools import takewhile
+from typing import Protocol
 
-from engine.cache.agents import Agent, AgentStore, LastTurn, SavedTable
-from engine.cache.block import BLOCK_TOKENS, KVBlock, block_hash, chain_hashes
+from engine.cache.agent import Agent
+from engine.cache.agents import AgentStore
+from engine.cache.block import BLOCK_TOKENS, KVBlock, block_hash
+from engine.cache.disk.foreign import ForeignAgent, space_scalars
 from engine.cache.disk.records import AgentRecord, BlockRecord, TensorBytes
 from engine.cache.disk.tier import DiskTier
+from engine.cache.last_turn import from_scalars, to_scalars
+from engine.cache.lineage import SavedTable
 from engine.cache.pool import BlockPool
-from engine.cache.prefix import common_prefix
-from engine.errors import AgentBusyError, NotOnDiskError
-from engine.sequence import Sequence
-
-MIN_PARTIAL_TOKENS = 16
-"""A block that matches in fewer tokens is not worth reading."""
-
-Post = Callable[[Callable[[], None]], None]
-"""Has something done on the engine's thread, soon."""
+from engine.cache.reply import ReplyTokens
+from engine.cache.spec import CacheSpec
+from engine.cache.turn_history import TurnHistory
+from engine.read_ahead import ByteReader, Post, ReadAhead
 
 
-class ByteMover(Protocol):
+class ByteMover(ByteReader, Protocol):
     """Turns block payloads into bytes and back; the model runner is one."""
 
     def to_bytes(self, payload: object) -> tuple[TensorBytes, ...]:
         """A payload as bytes that nothing else refers to."""
 
-    def from_bytes(self, tensors: Items[TensorBytes]) -> object:
-        """The payload again."""
-
 
 class Persistence:
-    """Writes behind and reads ahead. Every method belongs to the engine's thread.
+    """Writes behind. Every method belongs to the engine's thread.
 
-    Reads end on the disk's thread; what is to be done with them comes back through ``post``.
+    Attributes:
+        tier: The warm tier.
+        ahead: Reads what is on it.
+        on_replies: Told of the replies of every agent that becomes known.
     """
 
     def __init__(
@@ -46,7 +45,8 @@ class Persistence:
         pool: BlockPool,
         agents: AgentStore,
         mover: ByteMover,
-        root_hash: bytes,
+        root_of: Callable[[str], bytes],
+        spec: CacheSpec,
         *,
         make_room: Callable[[int], bool],
         post: Post,
@@ -60,23 +60,34 @@ class Persistence:
             pool: Where blocks go that are read.
             agents: Whose caches are saved.
             mover: Turns payloads into bytes.
-            root_hash: Parent of every first block.
+            root_of: Parent of every first block of a namespace.
+            spec: What the model's cache looks like.
             make_room: Makes that many blocks allocatable; False when it cannot.
             post: Has something done on the engine's thread.
             note: Takes events: kind and text.
             clocks: Monotonic seconds, and seconds since the epoch.
         """
         self.tier = tier
+        self.on_replies: Callable[[Items[ReplyTokens]], None] = _nobody
         self._pool = pool
         self._agents = agents
         self._mover = mover
-        self._root_hash = root_hash
-        self._make_room = make_room
+        self._root_of = root_of
+        self._spec = spec
         self._post = post
         self._note = note
         self._clock, self._wall_clock = clocks
-
-    # Writing behind
+        self.ahead = ReadAhead(
+            tier,
+            pool,
+            agents,
+            mover,
+            spec,
+            make_room=make_room,
+            post=post,
+            note=note,
+            clock=self._clock,
+        )
 
     def keep_block(self, block: KVBlock, parent_hash: bytes) -> None:
         """Offers a sealed block to the disk."""
@@ -84,7 +95,7 @@ class Persistence:
             self._write(block.block_hash, parent_hash, block)
 
     def _write(self, name: bytes, parent_hash: bytes, block: KVBlock) -> None:
-        if self.tier.can_read(name) or not self.tier.stats.is_on:
+        if self.tier.can_read(name) or self.tier.is_full or not self.tier.stats.is_on:
             return
         tensors = self._mover.to_bytes(block.payload)
         record = BlockRecord(
@@ -95,18 +106,22 @@ class Persistence:
     def keep_agent(self, agent: Agent) -> None:
         """Saves an agent's table, and those of its blocks that are not on their way yet."""
         hashes: list[bytes] = []
-        parent = self._root_hash
-        for block in agent.block_table:
+        parent = self._root_of(agent.namespace)
+        num_tokens = sum(len(block.token_ids) for block in agent.block_table)
+        # A fork may start within a block. On disk it starts with the blocks before that one.
+        num_whole = len(agent.block_table) - (num_tokens > len(agent.token_ids))
+        table = agent.block_table[:num_whole]
+        for block in table:
             name = block.block_hash or block_hash(parent, block.token_ids)
             self._write(name, parent, block)
             hashes.append(name)
             parent = name
-        tail = agent.block_table[-1].token_ids if agent.block_table else ()
+        tail = table[-1].token_ids if table else ()
         self._save(
             agent,
             SavedTable(
                 block_hashes=tuple(hashes),
-                num_tokens=len(agent.token_ids),
+                num_tokens=sum(len(block.token_ids) for block in table),
                 tail_token_ids=tail if len(tail) < BLOCK_TOKENS else (),
             ),
         )
@@ -118,9 +133,15 @@ class Persistence:
 
     def _save(self, agent: Agent, table: SavedTable) -> None:
         agent.saving = table
+        record = self.record(agent, table)
+        self.tier.save_agent(record, lambda saved: self._post(partial(self._saved, agent, saved)))
+
+    def record(self, agent: Agent, table: SavedTable) -> AgentRecord:
+        """What the disk is told of an agent whose cache is that table."""
         age_s = self._clock() - agent.last_active_s
-        record = AgentRecord(
+        return AgentRecord(
             agent_id=agent.agent_id,
+            namespace=agent.namespace,
             named_here=agent.named_here,
             protocol=agent.protocol,
             pinned=agent.pinned,
@@ -131,151 +152,96 @@ class Persistence:
             num_prompt_tokens=agent.num_last_prompt_tokens,
             num_turns=agent.num_turns,
             last_active_time=self._wall_clock() - age_s,
-            last_turn=asdict(agent.last_turn),
+            last_turn={**to_scalars(agent.last_turn), **space_scalars(self.tier.space)},
+            turns=tuple(agent.history),
+            replies=agent.replies,
         )
-        self.tier.save_agent(record, lambda saved: self._post(partial(self._saved, agent, saved)))
 
     def _saved(self, agent: Agent, record: AgentRecord) -> None:
-        agent.saved = SavedTable(
-            block_hashes=record.block_hashes,
-            num_tokens=record.num_tokens,
-            tail_token_ids=record.tail_token_ids,
-        )
+        agent.saved = _table(record)
+        self._agents.holdings.changed.add(agent)
 
-    # Reading ahead
+    def forget(self, agent: Agent) -> None:
+        """Forgets an agent that was removed; blocks that only it needed go at once."""
+        saved = agent.saving.block_hashes if agent.saving else ()
+        checkpoints = agent.history.kept_hashes
+        self.tier.forget_agent(agent.agent_id, (*saved, *checkpoints), agent.namespace)
+
+    def offer(self, block: KVBlock) -> None:
+        """Offers a block that the disk has not taken before."""
+        if block.parent_hash is not None:
+            self.keep_block(block, block.parent_hash)
+
+    def has_block(self, block: KVBlock) -> bool:
+        """Whether a block is on disk, or on its way there."""
+        return block.block_hash is not None and self.tier.can_read(block.block_hash)
+
+    def has_agent(self, agent: Agent) -> bool:
+        """Whether all that memory has of an agent is on disk, or on its way there."""
+        saving = agent.saving
+        if saving is None or saving.num_tokens < len(agent.token_ids):
+            return False
+        return all(map(self.tier.can_read, saving.block_hashes))
 
     def adopt(self, records: Items[AgentRecord]) -> None:
         """Makes the agents that were saved known again; their caches stay on disk for now."""
         for record in sorted(records, key=lambda r: r.last_active_time):
-            age_s = max(0.0, self._wall_clock() - record.last_active_time)
-            agent = Agent(
-                record.agent_id,
-                named_here=record.named_here,
-                protocol=record.protocol,
-                pinned=record.pinned,
-                last_active_s=self._clock() - age_s,
-                num_turns=record.num_turns,
-                last_turn=_last_turn(record),
-                prompt_digest=record.prompt_digest,
-                num_last_prompt_tokens=record.num_prompt_tokens,
-            )
-            self._agents.adopt(agent)
-            self._saved(agent, record)
-            agent.saving = agent.saved
+            self._agents.adopt(self.agent(record))
 
-    def prefetch(self, sequence: Sequence) -> None:
-        """Starts to read what the disk knows of a waiting sequence's prompt, if anything."""
-        limit = len(sequence.token_ids) - 1
-        hashes = chain_hashes(self._root_hash, sequence.token_ids)[: limit // BLOCK_TOKENS]
-        known: list[KVBlock] = []
-        for name in hashes:
-            block = self._pool.lookup(name)
-            if block is None:
-                break
-            known.append(block)
-        wanted: list[bytes] = []
-        for name in hashes[len(known) :]:
-            if not self.tier.can_read(name):
-                break
-            wanted.append(name)
-        partial_hash = self._partial(sequence, hashes, len(known) + len(wanted))
-        wanted += [partial_hash] if partial_hash else []
-        if not wanted:
-            return
-        sequence.restored = [self._pool.acquire(block) for block in known]
-        sequence.is_restoring = True
-        began_s = self._clock()
-        self._read(wanted, partial(self._arrived, sequence, began_s))
-
-    def _partial(self, sequence: Sequence, hashes: list[bytes], index: int) -> bytes | None:
-        """The saved block that follows the known ones, if it may match in part."""
-        saved, agent = sequence.agent.saved, sequence.agent
-        if saved is None or len(agent.block_table) > index or len(saved.block_hashes) <= index:
-            return None
-        if list(saved.block_hashes[:index]) != hashes[:index]:
-            return None
-        is_tail = index == len(saved.block_hashes) - 1 and bool(saved.tail_token_ids)
-        if is_tail:
-            rest = sequence.token_ids[index * BLOCK_TOKENS : len(sequence.token_ids) - 1]
-            if common_prefix(saved.tail_token_ids, rest) < MIN_PARTIAL_TOKENS:
-                return None
-        name = saved.block_hashes[index]
-        return name if self.tier.can_read(name) else None
-
-    def _read(self, names: list[bytes], arrived: Callable[[Items[BlockRecord]], None]) -> None:
-        self.tier.read(names, lambda records: self._post(lambda: arrived(records)))
-
-    def _arrived(self, sequence: Sequence, began_s: float, records: Items[BlockRecord]) -> None:
-        """Puts what was read into the pool, held by the sequence until it is admitted."""
-        sequence.is_restoring = False
-        if sequence.is_finished:
-            self._pool.release_table(sequence.restored)
-            sequence.restored = []
-            return
-        num_tokens = 0
-        for record in records:
-            block = self._place(record)
-            if block is None:
-                break
-            sequence.restored.append(block)
-            num_tokens += len(record.token_ids)
-        sequence.num_restored_tokens = num_tokens
-        if num_tokens:
-            seconds = self._clock() - began_s
-            self._note(
-                "restore",
-                f"{sequence.agent.agent_id}: {num_tokens} tokens from disk in {seconds:.2f} s",
-            )
-
-    def _place(self, record: BlockRecord) -> KVBlock | None:
-        """A held block with a record's content; None when there is no room for it."""
-        known = self._pool.lookup(record.block_hash)
-        if known is not None:
-            return self._pool.acquire(known)
-        if not self._make_room(1):
-            return None
-        block = self._pool.allocate()
-        payload: Any = self._mover.from_bytes(record.tensors)
-        if len(record.token_ids) == BLOCK_TOKENS:
-            return self._pool.seal(block, record.block_hash, record.token_ids, payload)
-        block.token_ids, block.payload = record.token_ids, payload
-        return block
-
-    def warm(self, agent: Agent, done: Callable[[int], None]) -> None:
-        """Brings an agent's whole cache into memory.
+    def recover(self, records: Items[AgentRecord]) -> None:
+        """Makes up for the time in which the disk refused.
 
         Args:
-            agent: An idle agent.
-            done: Told how many tokens are in memory afterwards.
-
-        Raises:
-            AgentBusyError: A turn of it is in progress.
-            NotOnDiskError: Nothing of it is on disk that is not in memory.
+            records: Agents that were found now, because the folder could not be opened before.
+                Those that have had a turn meanwhile stay as they are.
         """
-        if agent.num_active:
-            raise AgentBusyError(agent.agent_id, "warm")
-        saved = agent.saved
-        if saved is None or len(agent.token_ids) >= saved.num_tokens:
-            raise NotOnDiskError(agent.agent_id)
-        self._read(list(saved.block_hashes), partial(self._warmed, agent, done))
-
-    def _warmed(
-        self, agent: Agent, done: Callable[[int], None], records: Items[BlockRecord]
-    ) -> None:
-        table: list[KVBlock] = []
-        for record in records:
-            block = self._place(record)
-            if block is None:
+        num_before = len(self._agents)
+        for record in sorted(records, key=lambda r: r.last_active_time, reverse=True):
+            self._agents.adopt(self.agent(record), is_oldest=True)
+        num_found = len(self._agents) - num_before
+        if num_found:
+            agents = "agent is" if num_found == 1 else "agents are"
+            self._note("disk", f"{num_found} {agents} back, with caches on disk")
+        for agent in reversed(list(self._agents)):
+            if agent.block_table and not agent.num_active and not self.has_agent(agent):
+                self.keep_agent(agent)
+            if self.tier.is_full:
                 break
-            table.append(block)
-        token_ids = tuple(token for block in table for token in block.token_ids)
-        # A turn may have started or ended meanwhile; what it left is newer.
-        if agent.num_active or len(agent.token_ids) >= len(token_ids):
-            self._pool.release_table(table)
-        else:
-            self._agents.store(agent, table, token_ids)
-            self._note("warm", f"{agent.agent_id}: {len(token_ids)} tokens from disk")
-        done(len(agent.token_ids))
+
+    def agent(self, record: AgentRecord) -> Agent:
+        """An agent as the disk knows it, with nothing in memory."""
+        self.on_replies(record.replies)
+        saved = _table(record)
+        age_s = max(0.0, self._wall_clock() - record.last_active_time)
+        return Agent(
+            record.agent_id,
+            record.namespace,
+            named_here=record.named_here,
+            protocol=record.protocol,
+            pinned=record.pinned,
+            saving=saved,
+            saved=saved,
+            last_active_s=self._clock() - age_s,
+            num_turns=record.num_turns,
+            last_turn=from_scalars(record.last_turn),
+            prompt_digest=record.prompt_digest,
+            num_last_prompt_tokens=record.num_prompt_tokens,
+            history=TurnHistory(record.turns),
+            replies=record.replies,
+        )
+
+    def num_disk_tokens(self, agent: Agent) -> int:
+        """Tokens of an agent's context that are on disk, from its beginning on."""
+        saved = agent.saved
+        if saved is None:
+            return 0
+        there = list(takewhile(self.tier.has, saved.block_hashes))
+        is_whole = len(there) == len(saved.block_hashes)
+        return saved.num_tokens if is_whole else len(there) * BLOCK_TOKENS
+
+    def foreign(self, agent: Agent) -> ForeignAgent | None:
+        """What another model, or this one in another format, has of an agent; None if nothing."""
+        return self.tier.foreign.get(agent.key)
 
     def warm_bytes(self, agent: Agent) -> int:
         """Bytes of an agent's cache that are on disk, rounded up to whole blocks."""
@@ -283,10 +249,17 @@ class Persistence:
         # The disk gives up the ends of chains first, so the first block tells whether any is left.
         if saved is None or not saved.block_hashes or not self.tier.has(saved.block_hashes[0]):
             return 0
-        return len(saved.block_hashes) * self._pool.block_bytes
+        num_slots = len(saved.block_hashes) + self._spec.checkpoint_slots
+        return num_slots * self._pool.block_bytes
 
 
-def _last_turn(record: AgentRecord) -> LastTurn:
-    names = {field.name for field in fields(LastTurn)} & set(record.last_turn)
-    known: dict[str, Any] = {name: record.last_turn[name] for name in names}
-    return LastTurn(**known)
+def _table(record: AgentRecord) -> SavedTable:
+    return SavedTable(
+        block_hashes=record.block_hashes,
+        num_tokens=record.num_tokens,
+        tail_token_ids=record.tail_token_ids,
+    )
+
+
+def _nobody(_replies: Items[ReplyTokens]) -> None:
+    """Nobody is told."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from engine.errors import InvalidRequestError, StokerError
+from engine.snapshot import MissRow
 
 MAX_STOP_STRINGS = 16
 MAX_AGENT_ID_CHARS = 200
@@ -83,6 +84,20 @@ def _in_range(name: str, value: float, low: float, high: float) -> None:
         raise InvalidRequestError(f"{name} must be between {low} and {high}, not {value}")
 
 
+@dataclass(frozen=True, slots=True)
+class PromptPart:
+    """A part of a rendered prompt.
+
+    Attributes:
+        label: What it is, in words: ``tools``, ``system``, ``message 3 (user)``, ``reply``.
+        start_token: Index of its first token. The place before it is one that no token crosses,
+            so the cache can be resumed there.
+    """
+
+    label: str
+    start_token: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """One turn to generate.
@@ -95,6 +110,9 @@ class Request:
         prompt_token_ids: The rendered prompt, at least one token.
         sampling: How to choose tokens.
         protocol: ``anthropic``, ``openai`` or ``local``; for display only.
+        parts: Where the prompt's parts begin, in order; empty where it has none that are known.
+        namespace: Whose caches it may see; agents and blocks of other namespaces do not exist
+            for it. Empty where everybody shares.
     """
 
     request_id: str
@@ -103,6 +121,8 @@ class Request:
     sampling: SamplingParams
     agent_hint: str = "anon"
     protocol: str = "local"
+    parts: tuple[PromptPart, ...] = ()
+    namespace: str = ""
 
     def __post_init__(self) -> None:
         """Checks the prompt and the agent id.
@@ -138,6 +158,7 @@ class Usage:
         num_stored_tokens: Prompt tokens that were computed and fill whole blocks, which any agent
             can reuse.
         num_generated_tokens: Tokens generated so far.
+        miss: Where the prompt's tokens came from, and why known ones were lost.
         queue_s: Seconds from arrival to the first prefill slice.
         ttft_s: Seconds from arrival to the first token; None before it.
     """
@@ -146,6 +167,7 @@ class Usage:
     num_cached_tokens: int = 0
     num_stored_tokens: int = 0
     num_generated_tokens: int = 0
+    miss: MissRow = field(default_factory=MissRow)
     queue_s: float = 0.0
     ttft_s: float | None = None
 

@@ -2,39 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from collections.abc import Iterable
+from typing import Any
 
-from engine.cache.agents import Agent, AgentStore, explain_miss
-from engine.cache.block import BLOCK_TOKENS, KVBlock, blocks_for, chain_hashes
+from engine.cache.agent import Agent
+from engine.cache.agents import AgentStore
+from engine.cache.block import BLOCK_TOKENS, KVBlock
+from engine.cache.checkpoint import counts_to_make, places_at, sequence_slots
+from engine.cache.earlier_context import earlier_context, repeated_prompt
 from engine.cache.pool import BlockPool
-from engine.cache.prefix import PrefixMatch, match_prefix
+from engine.cache.prefix import PrefixMatch, match_checkpoint, match_prefix
+from engine.cache.spec import CacheSpec
+from engine.cache.standing import MIN_STANDING_TOKENS, Standing
+from engine.cache_mover import CacheMover
+from engine.cutter import Cutter
 from engine.relief import Relief
 from engine.sequence import Sequence
-
-Sealed = Callable[[KVBlock, bytes], None]
-"""Told of every block that got its content, with the hash of the block before it."""
-
-
-class CacheMover(Protocol):
-    """Moves KV between a sequence's own cache and block payloads; the model runner is one."""
-
-    def new_cache(self) -> Any:
-        """An empty cache for one sequence."""
-
-    def restore(
-        self, payloads: list[object], num_last_tokens: int, num_capacity_tokens: int
-    ) -> Any:
-        """A sequence's cache from block payloads."""
-
-    def append_block(self, caches: Any, payload: object) -> None:
-        """Appends a block to a sequence's cache."""
-
-    def cut_block(self, caches: Any, index: int) -> object:
-        """Copies a full block out of a sequence's cache."""
-
-    def cut_tail(self, caches: Any, num_tokens: int) -> object:
-        """Copies what follows the last full block."""
 
 
 class Residency:
@@ -46,7 +29,7 @@ class Residency:
         agents: AgentStore,
         mover: CacheMover,
         relief: Relief,
-        root_hash: bytes,
+        spec: CacheSpec,
         *,
         reuses: bool,
     ) -> None:
@@ -57,31 +40,56 @@ class Residency:
             agents: Hold caches between turns.
             mover: Moves the KV.
             relief: Makes room.
-            root_hash: Parent of every first block.
+            spec: What the model's cache looks like.
             reuses: Whether the model's cache may be cut and restored.
         """
         self._pool = pool
         self._agents = agents
         self._mover = mover
-        self._root_hash = root_hash
+        self._spec = spec
         self._reuses = reuses
         self.relief = relief
-        self.on_sealed: Sealed = _nobody
+        self.cutter = Cutter(pool, mover, spec)
 
-    def can_ever_hold(self, num_tokens: int, agent_id: str | None) -> bool:
+    def can_ever_hold(self, num_tokens: int, agent_id: str | None, namespace: str = "") -> bool:
         """Whether a sequence of that length fits once everything that may go is gone.
 
         Args:
             num_tokens: Its length.
             agent_id: Whose it is; what that agent itself has pinned is not in the way.
+            namespace: Whose agent it is.
         """
-        pinned = {
-            block.block_id
-            for agent in self._agents
-            if agent.pinned and agent.agent_id != agent_id
-            for block in agent.block_table
+        num_pinned = self._pool.num_pinned_blocks
+        agent = self._agents.find(agent_id, namespace) if agent_id is not None else None
+        if agent is not None and agent.pinned:
+            own = (block for block in agent.block_table if block.num_pinned_holds == 1)
+            num_pinned -= sum(block.num_slots for block in own)
+        num_needed = sequence_slots(self._spec, num_tokens)
+        return num_needed <= self._pool.num_total_blocks - num_pinned
+
+    def _num_missing(self, sequence: Sequence) -> int:
+        """Working blocks a sequence needs for the tokens it has now, and has not."""
+        num_needed = sequence_slots(self._spec, len(sequence.token_ids))
+        return max(0, num_needed - len(sequence.working_blocks))
+
+    def look_up(self, sequence: Sequence) -> None:
+        """Makes known what the parts of a sequence's context are called in the cache."""
+        if not self._reuses:
+            return
+        sequence.know_hashes(len(sequence.token_ids))
+        known_for = (sequence.agent.num_turns, len(sequence.token_ids))
+        if not self._spec.needs_checkpoints or sequence.places_known_for == known_for:
+            return
+        parts = sequence.request.parts
+        sequence.stops = counts_to_make(parts, sequence.num_prompt_tokens)
+        counts = {
+            *sequence.stops,
+            sequence.preempted_at,
+            *(part.start_token for part in parts),
+            *sequence.agent.history.token_counts,
         }
-        return blocks_for(num_tokens) <= self._pool.num_total_blocks - len(pinned)
+        sequence.places = places_at(sequence.root_hash, sequence.hashes, sequence.token_ids, counts)
+        sequence.places_known_for = known_for
 
     def admit(self, sequence: Sequence, sequences: Iterable[Sequence]) -> bool:
         """Makes room for a sequence and restores what is known of it.
@@ -93,13 +101,21 @@ class Residency:
         Returns:
             False when there is no room now; then nothing has changed for the sequence.
         """
-        num_needed = sequence.num_missing_blocks
-        sequence.hashes = chain_hashes(self._root_hash, sequence.token_ids) if self._reuses else []
+        self.look_up(sequence)
         match = self._match(sequence)
-        sequence.block_table = [self._pool.acquire(block) for block in match.blocks]
+        if sequence.num_generated_tokens == 0:
+            self._compare(sequence, match)
+        end = [match.partial] if match.partial is not None else []
+        sequence.block_table = [self._pool.acquire(block) for block in (*match.blocks, *end)]
+        caches = self._go_on(sequence, match)
+        num_needed = self._num_missing(sequence)
         others = [other for other in sequences if other is not sequence]
         if self.relief.make_room(num_needed, others):
-            caches = self._restore(match, len(sequence.token_ids))
+            if caches is None:
+                caches = self._restore(match, len(sequence.token_ids))
+            # The sequence goes on from the end in its own cache; no full block is there yet.
+            self._pool.release_table(sequence.block_table[len(match.blocks) :])
+            del sequence.block_table[len(match.blocks) :]
         else:
             caches = self._restore_in_place(sequence, match, num_needed)
             if caches is None:
@@ -111,10 +127,64 @@ class Residency:
         self._pool.release_table(sequence.restored)
         sequence.restored = []
         sequence.num_computed_tokens = match.num_tokens
+        sequence.has_reused = sequence.has_reused or match.num_tokens > 0
         if sequence.num_generated_tokens == 0:
             sequence.num_cached_tokens = match.num_tokens
-            sequence.last_miss = explain_miss(sequence.agent, sequence.token_ids, match.num_tokens)
         return True
+
+    def _go_on(self, sequence: Sequence, match: PrefixMatch) -> Any | None:
+        """The cache of the agent's last turn, where the sequence can go on in it as it is.
+
+        Otherwise that cache goes: at the end of this turn there will be another.
+        """
+        standing = self._agents.standing.take(sequence.agent)
+        if standing is None:
+            return None
+        is_exact = self._spec.needs_checkpoints
+        goes_on = match.num_tokens > 0 and standing.begins(
+            sequence.token_ids, match.num_tokens, is_exact=is_exact
+        )
+        num_paid = len(standing.working_blocks)
+        if not goes_on or not self._pool.can_allocate(self._num_missing(sequence) - num_paid):
+            self._pool.release_table(standing.working_blocks)
+            return None
+        sequence.working_blocks += standing.working_blocks
+        if len(standing.token_ids) > match.num_tokens:
+            self._mover.trim(standing.caches, match.num_tokens)
+        return standing.caches
+
+    def _leave_standing(self, sequence: Sequence) -> None:
+        """Keeps a finished sequence's cache as it is beside its blocks, if nobody needs the room.
+
+        Args:
+            sequence: Its blocks are made; the working blocks that are left pay for its cache.
+        """
+        num_tokens = sequence.num_computed_tokens
+        num_slots = sequence_slots(self._spec, num_tokens)
+        working = sequence.working_blocks
+        num_more = num_slots - len(working)
+        num_free = self._pool.num_free_blocks - self._pool.num_withheld_blocks
+        if num_tokens < MIN_STANDING_TOKENS or num_more > num_free:
+            return
+        working += [self._pool.allocate() for _ in range(num_more)]
+        paying, sequence.working_blocks = working[:num_slots], working[num_slots:]
+        token_ids = tuple(sequence.token_ids[:num_tokens])
+        standing = Standing(sequence.caches, token_ids, paying)
+        self._agents.standing.keep(sequence.agent, standing)
+
+    def _compare(self, sequence: Sequence, match: PrefixMatch) -> None:
+        """Holds the prompt against what is known of the agent, while that is still there."""
+        agent, prompt = sequence.agent, sequence.request.prompt_token_ids
+        if not self._reuses:
+            sequence.earlier = repeated_prompt(agent, prompt)
+            return
+        sequence.earlier = earlier_context(agent, prompt, sequence.hashes, match)
+        # What was read follows what was there; the prompt may need only the beginning of both.
+        num_ahead = sum(len(block.token_ids) for block in sequence.restored)
+        num_hot = max(0, num_ahead - sequence.num_restored_tokens)
+        sequence.num_restored_tokens = min(
+            sequence.num_restored_tokens, max(0, match.num_tokens - num_hot)
+        )
 
     def _restore_in_place(
         self, sequence: Sequence, match: PrefixMatch, num_needed: int
@@ -132,9 +202,15 @@ class Residency:
         self.relief.make_room(num_needed, ())
         return caches
 
+    def _shares(self, sequence: Sequence) -> bool:
+        """Whether a sequence takes from the pool, and gives to it."""
+        return self._reuses and not sequence.avoids_cache
+
     def _match(self, sequence: Sequence) -> PrefixMatch:
-        if not self._reuses:
+        if not self._shares(sequence):
             return PrefixMatch()
+        if self._spec.needs_checkpoints:
+            return match_checkpoint(self._pool, sequence.hashes, sequence.places)
         # What was read ahead may go further than what the agent has in memory.
         own = max(sequence.agent.block_table, sequence.restored, key=len)
         return match_prefix(self._pool, sequence.hashes, sequence.token_ids, own)
@@ -151,20 +227,31 @@ class Residency:
 
     def grow(self, sequence: Sequence, sequences: Iterable[Sequence]) -> bool:
         """Pays for the tokens a sequence has now; False when there is no room."""
-        num_needed = sequence.num_missing_blocks
+        num_needed = self._num_missing(sequence)
         if not self.relief.make_room(num_needed, sequences):
             return False
         sequence.working_blocks += [self._pool.allocate() for _ in range(num_needed)]
         return True
 
     def skip_known_blocks(self, sequence: Sequence) -> int:
-        """Appends blocks that others have computed since the sequence was admitted.
+        """Takes over what others have computed since the sequence was admitted.
 
         Returns:
             How many tokens were taken from the pool.
         """
-        num_skipped = 0
-        while self._reuses and sequence.num_computed_tokens % BLOCK_TOKENS == 0:
+        if not self._shares(sequence):
+            return 0
+        start = sequence.num_computed_tokens
+        if self._spec.needs_checkpoints:
+            self._skip_to_checkpoint(sequence)
+        else:
+            self._append_known_blocks(sequence)
+        num_skipped = sequence.num_computed_tokens - start
+        sequence.has_reused = sequence.has_reused or num_skipped > 0
+        return num_skipped
+
+    def _append_known_blocks(self, sequence: Sequence) -> None:
+        while sequence.num_computed_tokens % BLOCK_TOKENS == 0:
             index = sequence.num_computed_tokens // BLOCK_TOKENS
             if sequence.num_remaining_tokens <= BLOCK_TOKENS or index >= len(sequence.hashes):
                 break
@@ -174,24 +261,33 @@ class Residency:
             self._mover.append_block(sequence.caches, block.payload)
             self._hold(sequence, index, self._pool.acquire(block))
             sequence.num_computed_tokens += BLOCK_TOKENS
-            num_skipped += BLOCK_TOKENS
-        return num_skipped
+
+    def _skip_to_checkpoint(self, sequence: Sequence) -> None:
+        """Starts again from a checkpoint that lies further on, if one is there now."""
+        start = sequence.num_computed_tokens
+        ahead = [place for place in sequence.places if place.num_tokens > start]
+        if not any(self._pool.lookup(place.name) for place in ahead):
+            return
+        match = match_checkpoint(self._pool, sequence.hashes, ahead)
+        if match.num_tokens == 0:
+            return
+        sequence.caches = self._restore(match, len(sequence.token_ids))
+        table = [self._pool.acquire(block) for block in match.blocks]
+        self._pool.release_table(sequence.block_table)
+        sequence.block_table = table
+        sequence.num_computed_tokens = match.num_tokens
+
+    def num_tokens_to_stop(self, sequence: Sequence) -> int:
+        """Tokens up to the next place of a prompt where something is to be shared."""
+        start = sequence.num_computed_tokens
+        to_block = BLOCK_TOKENS - start % BLOCK_TOKENS
+        return min([to_block, *(stop - start for stop in sequence.stops if stop > start)])
 
     def share_computed_block(self, sequence: Sequence) -> None:
-        """Publishes the block a sequence has just completed, if a free one can be had for it."""
-        index, rest = divmod(sequence.num_computed_tokens, BLOCK_TOKENS)
-        if rest or not self._reuses or not self._pool.can_allocate(1):
-            return
-        index -= 1
-        if len(sequence.block_table) != index or index >= len(sequence.hashes):
-            return
-        block = self._pool.lookup(sequence.hashes[index])
-        if block is not None:
-            sequence.block_table.append(self._pool.acquire(block))
-            return
-        payload = self._mover.cut_block(sequence.caches, index)
-        block = self._seal(self._pool.allocate(), sequence, index, payload)
-        sequence.block_table.append(block)
+        """Publishes the block or checkpoint a sequence has just come to the end of."""
+        if self._shares(sequence):
+            self.cutter.share_block(sequence)
+            self.cutter.share_checkpoint(sequence)
 
     def _hold(self, sequence: Sequence, index: int, block: KVBlock) -> None:
         """Adds a hold to the sequence's table, unless an earlier one was given up."""
@@ -200,13 +296,6 @@ class Residency:
         else:
             self._pool.release(block)
 
-    def _seal(self, block: KVBlock, sequence: Sequence, index: int, payload: object) -> KVBlock:
-        start = index * BLOCK_TOKENS
-        token_ids = tuple(sequence.token_ids[start : start + BLOCK_TOKENS])
-        sealed = self._pool.seal(block, sequence.hashes[index], token_ids, payload)
-        self.on_sealed(sealed, sequence.hashes[index - 1] if index else self._root_hash)
-        return sealed
-
     def keep(self, sequence: Sequence) -> None:
         """Turns a finished sequence's cache into its agent's blocks.
 
@@ -214,9 +303,13 @@ class Residency:
         """
         agent = sequence.agent
         num_tokens = sequence.num_computed_tokens
-        if self._reuses and num_tokens > 0 and not self._agent_has_more(agent, sequence):
-            table = self._to_blocks(sequence, num_tokens)
+        is_kept = self._shares(sequence) and num_tokens > 0
+        if is_kept and not self._agent_has_more(agent, sequence):
+            table = self.cutter.to_blocks(sequence, num_tokens)
+            sequence.num_kept_tokens = num_tokens
+            sequence.has_checkpoint = self._spec.needs_checkpoints
             self._agents.store(agent, table, tuple(sequence.token_ids[:num_tokens]))
+            self._leave_standing(sequence)
         self.release(sequence)
 
     def _agent_has_more(self, agent: Agent, sequence: Sequence) -> bool:
@@ -226,31 +319,12 @@ class Residency:
             sequence.token_ids[:num_tokens]
         )
 
-    def _to_blocks(self, sequence: Sequence, num_tokens: int) -> list[KVBlock]:
-        """Blocks for the sequence's computed tokens, paid for by its working blocks."""
-        num_full, num_tail = divmod(num_tokens, BLOCK_TOKENS)
-        sequence.hashes = chain_hashes(self._root_hash, sequence.token_ids[:num_tokens])
-        table, sequence.block_table = sequence.block_table, []
-        for index in range(len(table), num_full):
-            table.append(self._to_block(sequence, index))
-        if num_tail:
-            tail = sequence.working_blocks.pop()
-            tail.token_ids = tuple(sequence.token_ids[num_full * BLOCK_TOKENS : num_tokens])
-            tail.payload = self._mover.cut_tail(sequence.caches, num_tokens)
-            table.append(tail)
-        return table
-
-    def _to_block(self, sequence: Sequence, index: int) -> KVBlock:
-        known = self._pool.lookup(sequence.hashes[index])
-        if known is not None:
-            return self._pool.acquire(known)
-        payload = self._mover.cut_block(sequence.caches, index)
-        return self._seal(sequence.working_blocks.pop(), sequence, index, payload)
-
     def preempt(self, sequence: Sequence) -> None:
         """Takes a running sequence's room away; what it computed stays reusable for a while."""
-        if self._reuses and sequence.num_computed_tokens > 0:
-            table = self._to_blocks(sequence, sequence.num_computed_tokens)
+        if self._shares(sequence) and sequence.num_computed_tokens > 0:
+            table = self.cutter.to_blocks(sequence, sequence.num_computed_tokens)
+            sequence.preempted_at = sequence.num_computed_tokens
+            sequence.places_known_for = None
             self._pool.release_table(table)
         self.release(sequence)
         sequence.num_computed_tokens = 0
@@ -264,7 +338,3 @@ class Residency:
         sequence.restored = []
         sequence.working_blocks = []
         sequence.caches = None
-
-
-def _nobody(_block: KVBlock, _parent_hash: bytes) -> None:
-    """Nobody is told."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from engine.errors import QueueFullError
 from engine.sequence import Sequence, SequenceStatus
+from engine.turn_rate import TurnRate
 
 RATE_MEMORY = 0.8
 """Weight of the past in the running average of prefill seconds per token."""
@@ -44,7 +45,7 @@ class Scheduler:
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
         self._prefill_s_per_token: float | None = None
-        self._turn_s: float | None = None
+        self._rate = TurnRate()
 
     def __iter__(self) -> Iterator[Sequence]:
         """Every sequence, running ones first."""
@@ -75,8 +76,9 @@ class Scheduler:
         if len(self.waiting) >= self.limits.max_waiting:
             raise QueueFullError(
                 f"{len(self.waiting)} requests are waiting already; try again later",
-                self.retry_after_s(),
+                self.retry_after_s(sequence.arrival_s),
             )
+        self._rate.begin(sequence.arrival_s)
         self.waiting.append(sequence)
 
     def requeue(self, sequence: Sequence) -> None:
@@ -99,16 +101,16 @@ class Scheduler:
         """
         admitted: list[Sequence] = []
         passed_over: list[Sequence] = []
-        busy = {s.agent.agent_id for s in self.running}
+        busy = {s.agent.key for s in self.running}
         while self.waiting and len(self.running) < self.limits.max_running:
             sequence = self.waiting.popleft()
-            if sequence.is_restoring or sequence.agent.agent_id in busy:
+            if sequence.is_restoring or sequence.agent.key in busy:
                 passed_over.append(sequence)
                 continue
             if not make_room(sequence):
                 passed_over.append(sequence)
                 break
-            busy.add(sequence.agent.agent_id)
+            busy.add(sequence.agent.key)
             sequence.status = SequenceStatus.PREFILLING
             self.running.append(sequence)
             admitted.append(sequence)
@@ -156,10 +158,9 @@ class Scheduler:
             past = RATE_MEMORY * self._prefill_s_per_token
             self._prefill_s_per_token = past + (1 - RATE_MEMORY) * measured
 
-    def observe_turn(self, seconds: float) -> None:
-        """Learns from a finished turn how long one takes from start to end."""
-        past = seconds if self._turn_s is None else self._turn_s
-        self._turn_s = RATE_MEMORY * past + (1 - RATE_MEMORY) * seconds
+    def observe_end(self, now_s: float) -> None:
+        """Learns from a turn that was removed how often one ends."""
+        self._rate.end(now_s, is_idle=not self.has_work)
 
     def prefill_eta_s(self, num_tokens: int) -> float | None:
         """Estimated seconds to prefill a number of tokens; None before anything was measured."""
@@ -167,9 +168,16 @@ class Scheduler:
             return None
         return num_tokens * self._prefill_s_per_token
 
-    def retry_after_s(self) -> float:
-        """When room is likely: the time of one turn, from the turns measured so far."""
-        return max(1.0, self._turn_s or 1.0)
+    def retry_after_s(self, now_s: float) -> float:
+        """When whoever is turned away now should find a place, from the turns that ended lately.
+
+        Args:
+            now_s: Monotonic seconds.
+
+        Returns:
+            Seconds from now; later for everybody after the first who is told.
+        """
+        return self._rate.promise_s(now_s)
 
     def remove(self, sequence: Sequence) -> None:
         """Takes a sequence out, wherever it is."""

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any, Protocol
 
 from engine.commands import (
@@ -19,10 +20,16 @@ from engine.commands import (
     Command,
     EvictAgent,
     EvictIdle,
+    Eviction,
+    ExportAgent,
+    ExportedAgent,
     ForkAgent,
     Generate,
+    ImportAgent,
+    ImportedAgent,
     Note,
     PinAgent,
+    RemoveAgent,
     Shutdown,
     WarmAgent,
 )
@@ -40,16 +47,16 @@ class Scene(Protocol):
     def advance(self, now_s: float) -> EngineSnapshot:
         """Moves on to ``now_s`` and shows the state there."""
 
-    def evict(self, agent_id: str) -> int:
-        """Drops an agent's cache and returns the bytes freed; raises as ``EvictAgent`` says."""
+    def evict(self, agent_id: str) -> Eviction:
+        """Drops an agent's cache; raises as ``EvictAgent`` says."""
 
-    def evict_idle(self) -> int:
-        """Drops the caches of all idle, unpinned agents and returns the bytes freed."""
+    def evict_idle(self) -> Eviction:
+        """Drops the caches of all idle, unpinned agents."""
 
     def warm(self, agent_id: str) -> int:
         """Starts to bring a cache back from disk; returns its tokens, raises as ``WarmAgent``."""
 
-    def fork(self, agent_id: str, fork_id: str | None) -> str:
+    def fork(self, agent_id: str, fork_id: str | None, turn: int | None = None) -> str:
         """Makes an agent from another one; returns its id, raises as ``ForkAgent`` says."""
 
     def pin(self, agent_id: str, pinned: bool) -> bool:
@@ -57,6 +64,15 @@ class Scene(Protocol):
 
     def abort(self, agent_id: str) -> int:
         """Ends an agent's turns and returns how many; raises AgentNotFoundError."""
+
+    def remove(self, agent_id: str) -> int:
+        """Forgets an agent; returns the bytes freed, raises as ``RemoveAgent`` says."""
+
+    def export(self, agent_id: str, path: Path) -> ExportedAgent:
+        """Writes an agent into a file; raises as ``ExportAgent`` says."""
+
+    def take_in(self, path: Path, agent_id: str | None) -> ImportedAgent:
+        """Takes an agent in from a file; raises as ``ImportAgent`` says."""
 
     def note(self, kind: str, text: str, level: str) -> None:
         """Adds an event."""
@@ -152,9 +168,21 @@ def _act(scene: Scene, command: AgentCommand) -> object:
         case WarmAgent():
             return scene.warm(command.agent_id)
         case ForkAgent():
-            return scene.fork(command.agent_id, command.fork_id)
+            return scene.fork(command.agent_id, command.fork_id, command.turn)
         case PinAgent():
             return scene.pin(command.agent_id, command.pinned)
+        case _:
+            return _travel(scene, command)
+
+
+def _travel(scene: Scene, command: RemoveAgent | ExportAgent | ImportAgent) -> object:
+    match command:
+        case RemoveAgent():
+            return scene.remove(command.agent_id)
+        case ExportAgent():
+            return scene.export(command.agent_id, command.path)
+        case ImportAgent():
+            return scene.take_in(command.path, command.agent_id)
 
 
 def _refuse_generation() -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from engine.errors import InvalidRequestError
 from engine.request import check_agent_id
-from engine.snapshot import AgentStatus, DeviceRow, ModelRow
+from engine.snapshot import AgentStatus, DeviceRow, MissRow, ModelRow, TurnRow
 
 ACTIVE = (
     AgentStatus.QUEUED,
@@ -178,12 +178,25 @@ class Actor:
     restored_at_s: float = 0.0
     ended_at_s: float = 0.0
     ttft_s: float | None = None
-    last_miss: str = ""
+    miss: MissRow = field(default_factory=MissRow)
+    turns: list[TurnRow] = field(default_factory=list)
 
     @property
     def num_restorable(self) -> int:
         """Tokens of its context that its blocks in memory hold."""
         return min(self.num_context, len(self.table) * BLOCK_TOKENS)
+
+
+def check_free(name: str, taken: Collection[str]) -> str:
+    """A name that a new agent may have.
+
+    Raises:
+        InvalidRequestError: It is taken or not allowed.
+    """
+    check_agent_id(name)
+    if name in taken:
+        raise InvalidRequestError(f"there is an agent {name!r} already; choose another name")
+    return name
 
 
 def fork_name(agent_id: str, fork_id: str | None, taken: Collection[str]) -> str:
@@ -194,7 +207,20 @@ def fork_name(agent_id: str, fork_id: str | None, taken: Collection[str]) -> str
     """
     names = (f"{agent_id}-fork-{number}" for number in itertools.count(1))
     name = fork_id if fork_id is not None else next(name for name in names if name not in taken)
-    check_agent_id(name)
-    if name in taken:
-        raise InvalidRequestError(f"there is an agent {name!r} already; choose another name")
-    return name
+    return check_free(name, taken)
+
+
+def turn_at(agent_id: str, turns: Sequence[TurnRow], number: int) -> TurnRow:
+    """One of an agent's turns, to go back to its end.
+
+    Raises:
+        InvalidRequestError: It cannot be had; the message names those that can.
+    """
+    there = [turn for turn in turns if turn.resumable]
+    for turn in there:
+        if turn.number == number:
+            return turn
+    numbers = ", ".join(str(turn.number) for turn in there) or "none"
+    raise InvalidRequestError(
+        f"the end of turn {number} of {agent_id!r} cannot be had; these can: {numbers}"
+    )

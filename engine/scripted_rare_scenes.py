@@ -24,6 +24,8 @@ from engine.snapshot import (
     DiskRow,
     EngineSnapshot,
     EngineStatus,
+    MissCause,
+    MissRow,
     ThroughputRow,
 )
 
@@ -125,7 +127,13 @@ def hostile() -> EngineSnapshot:
                 num_prompt_tokens=900,
                 num_turns=1,
                 idle_s=60.0,
-                last_miss=agent_id,
+                miss=MissRow(
+                    num_lost_tokens=432,
+                    num_new_tokens=468,
+                    cause=MissCause.CHANGED_TEXT,
+                    changed_token=0,
+                    part=agent_id,
+                ),
             )
         )
         for number, agent_id in enumerate(ids)
@@ -152,6 +160,8 @@ def disk_off() -> EngineSnapshot:
             num_cached_tokens=7168,
             num_prompt_tokens=7400,
             num_turns=9,
+            num_restoring_tokens=7168,
+            eta_s=0.31,
             ttft_s=0.41,
         ),
     )
@@ -195,7 +205,12 @@ def disk_off() -> EngineSnapshot:
         num_turns=4,
         ttft_s=9.4,
         idle_s=640.0,
-        last_miss="evicted: all 3100 tokens recomputed",
+        miss=MissRow(
+            num_lost_tokens=3010,
+            num_new_tokens=90,
+            cause=MissCause.EVICTED,
+            lost_s=7.3,
+        ),
     )
     blocks: tuple[Run, ...] = ((SHARED, 1, 16), (DIRTY, 1, 11), (HOT, 2, 5), (DIRTY, 2, 5))
     return dataclasses.replace(

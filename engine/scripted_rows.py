@@ -14,7 +14,15 @@ from engine.scripted_cast import (
     Actor,
 )
 from engine.scripted_memory import ScriptedMemory
-from engine.snapshot import AgentRow, AgentStatus, BatchRow, PoolRow, ThroughputRow
+from engine.snapshot import (
+    AgentRow,
+    AgentStatus,
+    BatchRow,
+    MissCause,
+    MissRow,
+    PoolRow,
+    ThroughputRow,
+)
 
 PREFILL_TOK_S = 860.0
 STALL_LIMIT_MS = 200.0
@@ -115,14 +123,51 @@ def agent_row(actor: Actor, memory: ScriptedMemory, now_s: float, decode_tok_s: 
         num_prompt_tokens=actor.num_prompt,
         num_generated_tokens=actor.num_generated,
         num_turns=actor.num_turns,
+        turns=tuple(actor.turns),
         hot_bytes=len(actor.table) * BLOCK_BYTES,
         warm_bytes=memory.num_on_disk(actor) * BLOCK_BYTES,
         shared_bytes=memory.pool.num_shared_of(actor.table) * BLOCK_BYTES,
         decode_tok_s=decode_tok_s if is_decoding else 0.0,
         prefill_progress=1.0 - actor.prefill_left / actor.num_to_prefill if is_prefilling else 1.0,
-        eta_s=actor.prefill_left / PREFILL_TOK_S if is_prefilling else None,
+        eta_s=_eta_s(actor, now_s),
         ttft_s=actor.ttft_s,
         wait_s=now_s - actor.queued_at_s if status is AgentStatus.QUEUED else 0.0,
         idle_s=now_s - actor.ended_at_s if status not in ACTIVE else 0.0,
-        last_miss=actor.last_miss,
+        num_restoring_tokens=(actor.num_restored if status is AgentStatus.RESTORING else 0),
+        miss=actor.miss,
+    )
+
+
+def _eta_s(actor: Actor, now_s: float) -> float | None:
+    if actor.status is AgentStatus.PREFILLING:
+        return actor.prefill_left / PREFILL_TOK_S
+    if actor.status is AgentStatus.RESTORING:
+        return max(0.0, actor.restored_at_s - now_s)
+    return None
+
+
+def miss_row(actor: Actor, num_before: int, changed_part: str) -> MissRow:
+    """How the cache met the prompt of a turn that begins.
+
+    Args:
+        actor: Whose turn it is; its counts are the new turn's.
+        num_before: Tokens of its context when its last turn ended.
+        changed_part: The part of the prompt that has changed; empty where none has.
+    """
+    num_lost = max(0, min(num_before, actor.num_prompt - 1) - actor.num_cached)
+    num_warm = min(actor.num_restored, actor.num_cached)
+    row = MissRow(
+        num_hot_tokens=actor.num_cached - num_warm,
+        num_warm_tokens=num_warm,
+        num_lost_tokens=num_lost,
+        num_new_tokens=actor.num_prompt - actor.num_cached - num_lost,
+        lost_s=num_lost / PREFILL_TOK_S if num_lost else None,
+    )
+    if not num_lost:
+        cause = MissCause.NONE if actor.num_turns else MissCause.FIRST_TURN
+        return dataclasses.replace(row, cause=cause)
+    if not changed_part:
+        return dataclasses.replace(row, cause=MissCause.EVICTED)
+    return dataclasses.replace(
+        row, cause=MissCause.CHANGED_TEXT, changed_token=actor.num_cached, part=changed_part
     )

@@ -28,7 +28,48 @@ from engine.snapshot import (
     BatchRow,
     EngineSnapshot,
     EngineStatus,
+    MissCause,
+    MissRow,
     ThroughputRow,
+    TurnRow,
+)
+
+SYSTEM_CHANGED = MissRow(
+    num_hot_tokens=1012,
+    num_lost_tokens=632,
+    num_new_tokens=1956,
+    cause=MissCause.CHANGED_TEXT,
+    changed_token=1012,
+    part="system",
+    lost_s=1.5,
+)
+FEW_TURNS = (
+    TurnRow(
+        number=1,
+        num_prompt_tokens=1404,
+        num_context_tokens=1472,
+        ttft_s=3.5,
+        ended_time=NOON_S - 94,
+    ),
+    TurnRow(
+        number=2,
+        num_prompt_tokens=1512,
+        num_context_tokens=1630,
+        num_cached_tokens=1472,
+        ttft_s=0.31,
+        ended_time=NOON_S - 61,
+        resumable=True,
+    ),
+    TurnRow(
+        number=3,
+        num_prompt_tokens=1640,
+        num_context_tokens=1644,
+        num_cached_tokens=1368,
+        ttft_s=0.44,
+        ended_time=NOON_S - 12,
+        miss="message 4 (assistant) tokenised differently at token 1368: 262 tokens, 0.6 s",
+        resumable=True,
+    ),
 )
 
 
@@ -75,15 +116,16 @@ def busy() -> EngineSnapshot:
                 protocol="anthropic",
                 status=AgentStatus.PREFILLING,
                 num_context_tokens=3012,
-                num_cached_tokens=2380,
+                num_cached_tokens=1012,
                 num_prompt_tokens=3600,
                 num_turns=3,
                 prefill_progress=0.62,
                 eta_s=1.4,
                 ttft_s=0.44,
-                last_miss="system prompt changed at token 1012: 632 tokens recomputed",
+                miss=SYSTEM_CHANGED,
+                turns=FEW_TURNS,
             ),
-            shared=0.88,
+            shared=0.3,
             stored=0.7,
         ),
         sized(
@@ -127,6 +169,18 @@ def busy() -> EngineSnapshot:
                 num_turns=31,
                 ttft_s=0.22,
                 idle_s=251.0,
+                turns=tuple(
+                    TurnRow(
+                        number=number,
+                        num_prompt_tokens=num_context - 10,
+                        num_context_tokens=num_context,
+                        num_cached_tokens=num_context - 68,
+                        ttft_s=0.22,
+                        ended_time=NOON_S - 251.0 - 600.0 * (31 - number),
+                        resumable=number > 28,
+                    )
+                    for number, num_context in ((28, 5220), (29, 5790), (30, 6410), (31, 6800))
+                ),
             ),
             shared=0.61,
         ),
@@ -143,6 +197,7 @@ def busy() -> EngineSnapshot:
             warm_bytes=29 * BLOCK_BYTES,
             ttft_s=0.41,
             idle_s=7260.0,
+            miss=MissRow(num_warm_tokens=7168, num_new_tokens=232),
         ),
     )
     blocks: tuple[Run, ...] = (
@@ -176,6 +231,8 @@ def busy() -> EngineSnapshot:
             ttft_p95_s=1.9,
             num_prompt_tokens=181_000,
             num_cached_tokens=170_000,
+            num_restored_tokens=23_500,
+            num_lost_tokens=3_200,
             num_generated_tokens=9_400,
             num_turns=65,
         ),
@@ -183,11 +240,7 @@ def busy() -> EngineSnapshot:
         events=(
             *SERVING.events,
             event(2, "evict", "nightly: 342M to disk for review-bot, least recently used"),
-            event(
-                3,
-                "miss",
-                "claude repo-a/2: system prompt changed at token 1012: 632 tokens recomputed",
-            ),
+            event(3, "miss", f"claude repo-a/2: {SYSTEM_CHANGED.words}"),
             event(4, "pin", "review-bot pinned"),
         ),
     )

@@ -13,6 +13,8 @@ from engine.snapshot import (
     EngineEvent,
     EngineSnapshot,
     EngineStatus,
+    MissCause,
+    MissRow,
     PoolRow,
 )
 
@@ -28,7 +30,7 @@ Run = tuple[BlockState, int, int]
 
 
 def sized(row: AgentRow, shared: float = 0.0, stored: float = 1.0) -> AgentRow:
-    """A row with the bytes that its context takes.
+    """A row with the bytes that its context takes; nothing was lost unless it says so.
 
     Args:
         row: The row.
@@ -42,6 +44,17 @@ def sized(row: AgentRow, shared: float = 0.0, stored: float = 1.0) -> AgentRow:
         hot_bytes=num_blocks * BLOCK_BYTES,
         warm_bytes=int(num_blocks * stored) * BLOCK_BYTES,
         shared_bytes=int(num_blocks * shared) * BLOCK_BYTES,
+        miss=row.miss if row.miss.num_prompt_tokens else met(row),
+    )
+
+
+def met(row: AgentRow) -> MissRow:
+    """How the cache met a row's last prompt when nothing was lost."""
+    return MissRow(
+        num_hot_tokens=row.num_cached_tokens - row.num_restored_tokens,
+        num_warm_tokens=row.num_restored_tokens,
+        num_new_tokens=row.num_prompt_tokens - row.num_cached_tokens,
+        cause=MissCause.NONE if row.num_turns else MissCause.FIRST_TURN,
     )
 
 

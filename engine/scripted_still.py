@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 
-from engine.errors import AgentBusyError, AgentNotFoundError, NotOnDiskError
-from engine.scripted_cast import ACTIVE, fork_name
+from engine.commands import Eviction, ExportedAgent, ImportedAgent
+from engine.errors import AgentBusyError, AgentNotFoundError, NoCacheError, NotOnDiskError
+from engine.scripted_cast import (
+    ACTIVE,
+    BLOCK_BYTES,
+    BLOCK_TOKENS,
+    MAX_CONTEXT_TOKENS,
+    check_free,
+    fork_name,
+    turn_at,
+)
+from engine.scripted_file import ScriptedAgent, read_agent, write_agent
 from engine.snapshot import (
     NO_OWNER,
     AgentRow,
@@ -32,35 +43,36 @@ class StillScene:
         """Shows the state; time does not move it."""
         return self._shown
 
-    def evict(self, agent_id: str) -> int:
-        """Drops an agent's cache; returns the bytes freed."""
+    def evict(self, agent_id: str) -> Eviction:
+        """Drops an agent's cache."""
         row = self._find_at_rest(agent_id, "evict")
-        num_bytes = self._drop((row,))
-        self.note("evict", f"{agent_id}: {num_bytes // 10**6}M freed by hand", "info")
-        return num_bytes
+        eviction = self._drop((row,))
+        self.note("evict", f"{agent_id}: {eviction.freed_bytes // 10**6}M freed by hand", "info")
+        return eviction
 
-    def evict_idle(self) -> int:
-        """Drops the caches of all idle, unpinned agents; returns the bytes freed."""
+    def evict_idle(self) -> Eviction:
+        """Drops the caches of all idle, unpinned agents."""
         idle = tuple(
             row for row in self._shown.agents if row.status is AgentStatus.IDLE and not row.pinned
         )
-        num_bytes = self._drop(idle)
-        self.note("evict", f"{len(idle)} idle agents: {num_bytes // 10**6}M freed", "info")
-        return num_bytes
+        total = self._drop(idle)
+        self.note("evict", f"{len(idle)} idle agents: {total.freed_bytes // 10**6}M freed", "info")
+        return total
 
     def warm(self, agent_id: str) -> int:
         """Brings an agent's cache back from disk; returns its tokens."""
         row = self._find_at_rest(agent_id, "warm")
         if row.warm_bytes <= row.hot_bytes:
-            raise NotOnDiskError(agent_id)
+            raise NotOnDiskError(agent_id, is_in_memory=row.hot_bytes > 0)
         self._replace(dataclasses.replace(row, status=AgentStatus.IDLE, hot_bytes=row.warm_bytes))
         self._fill_blocks(self._shown.agents.index(self._find(agent_id)), row)
         self.note("restore", f"{agent_id}: {row.warm_bytes // 10**6}M from disk", "info")
         return row.num_context_tokens
 
-    def fork(self, agent_id: str, fork_id: str | None) -> str:
+    def fork(self, agent_id: str, fork_id: str | None, turn: int | None = None) -> str:
         """Makes an agent that starts from another's cache; returns its id."""
         row = self._find_at_rest(agent_id, "fork")
+        place = turn_at(agent_id, row.turns, turn) if turn is not None else None
         agents = self._shown.agents
         name = fork_name(agent_id, fork_id, [each.agent_id for each in agents])
         self._replace(dataclasses.replace(row, shared_bytes=row.hot_bytes))
@@ -68,7 +80,7 @@ class StillScene:
             agent_id=name,
             protocol=row.protocol,
             status=row.status,
-            num_context_tokens=row.num_context_tokens,
+            num_context_tokens=place.num_context_tokens if place else row.num_context_tokens,
             max_context_tokens=row.max_context_tokens,
             hot_bytes=row.hot_bytes,
             warm_bytes=row.warm_bytes,
@@ -97,6 +109,56 @@ class StillScene:
         )
         self.note("abort", f"{agent_id} after {row.num_generated_tokens} tokens", "warning")
         return 1
+
+    def remove(self, agent_id: str) -> int:
+        """Forgets an agent; returns the bytes freed."""
+        row = self._find_at_rest(agent_id, "remove")
+        freed_bytes = self._drop((row,)).freed_bytes
+        gone = self._shown.agents.index(self._find(agent_id))
+
+        def moved_up(state: int, at: int) -> tuple[int, int]:
+            if at == NO_OWNER or at < gone:
+                return state, at
+            return state, (NO_OWNER if at == gone else at - 1)
+
+        self._map_blocks(moved_up)
+        rest = tuple(each for each in self._shown.agents if each.agent_id != agent_id)
+        self._shown = dataclasses.replace(self._shown, agents=rest)
+        self.note("remove", f"{agent_id}: {freed_bytes // 10**6}M freed", "info")
+        return freed_bytes
+
+    def export(self, agent_id: str, path: Path) -> ExportedAgent:
+        """Writes an agent into a file."""
+        row = self._find_at_rest(agent_id, "export")
+        if not row.hot_bytes and not row.warm_bytes:
+            raise NoCacheError(agent_id, "export")
+        agent = ScriptedAgent(
+            agent_id=agent_id,
+            protocol=row.protocol,
+            num_tokens=row.num_context_tokens,
+            num_turns=row.num_turns,
+        )
+        exported = write_agent(agent, path)
+        self.note("export", f"{agent_id}: {agent.num_tokens} tokens to a file", "info")
+        return exported
+
+    def take_in(self, path: Path, agent_id: str | None) -> ImportedAgent:
+        """Takes an agent in from a file."""
+        agent = read_agent(path)
+        taken = [row.agent_id for row in self._shown.agents]
+        name = check_free(agent_id or agent.agent_id, taken)
+        row = AgentRow(
+            agent_id=name,
+            protocol=agent.protocol,
+            status=AgentStatus.WARM,
+            num_context_tokens=agent.num_tokens,
+            max_context_tokens=MAX_CONTEXT_TOKENS,
+            num_turns=agent.num_turns,
+            warm_bytes=-(-agent.num_tokens // BLOCK_TOKENS) * BLOCK_BYTES,
+        )
+        self._shown = dataclasses.replace(self._shown, agents=(*self._shown.agents, row))
+        self.note("import", f"{name}: {agent.num_tokens} tokens from a file", "info")
+        return ImportedAgent(agent_id=name, num_tokens=agent.num_tokens)
 
     def note(self, kind: str, text: str, level: str) -> None:
         """Adds an event."""
@@ -132,12 +194,20 @@ class StillScene:
         agents = tuple(new if row.agent_id == new.agent_id else row for row in self._shown.agents)
         self._shown = dataclasses.replace(self._shown, agents=agents)
 
-    def _drop(self, rows: tuple[AgentRow, ...]) -> int:
+    def _drop(self, rows: tuple[AgentRow, ...]) -> Eviction:
         for row in rows:
             self._free_blocks(row)
             status = AgentStatus.WARM if row.warm_bytes else AgentStatus.COLD
             self._replace(dataclasses.replace(row, status=status, hot_bytes=0, shared_bytes=0))
-        return sum(row.hot_bytes - row.shared_bytes for row in rows)
+        in_memory = [row for row in rows if row.hot_bytes]
+        return Eviction(
+            freed_bytes=sum(row.hot_bytes - row.shared_bytes for row in rows),
+            num_tokens=sum(row.num_context_tokens for row in in_memory),
+            num_disk_tokens=sum(
+                round(row.num_context_tokens * min(1.0, row.warm_bytes / row.hot_bytes))
+                for row in in_memory
+            ),
+        )
 
     def _free_blocks(self, row: AgentRow) -> None:
         owner = self._shown.agents.index(row)

@@ -6,7 +6,7 @@ import dataclasses
 import random
 from collections import deque
 
-from engine.errors import AgentBusyError, AgentNotFoundError, NotOnDiskError
+from engine.scripted_agents import ScriptedAgents
 from engine.scripted_cast import (
     ACTIVE,
     BLOCK_TOKENS,
@@ -18,15 +18,14 @@ from engine.scripted_cast import (
     RUNNING,
     Actor,
     Role,
-    fork_name,
 )
-from engine.scripted_memory import ScriptedMemory
 from engine.scripted_rows import (
     PREFILL_TOK_S,
     agent_row,
     batch_row,
     by_activity,
     decode_rate,
+    miss_row,
     pool_row,
     throughput_row,
 )
@@ -46,7 +45,7 @@ MAX_RUNNING = 4
 RECENT_TTFTS = 40
 
 
-class DemoWorld:
+class DemoWorld(ScriptedAgents):
     """Simulates the cast in steps of 0.1 s. The same seed and commands give the same day.
 
     Args:
@@ -56,13 +55,10 @@ class DemoWorld:
     """
 
     def __init__(self, seed: int = 7, epoch_s: float = 0.0, num_blocks: int = 136) -> None:
-        self._random = random.Random(seed)
+        super().__init__(random.Random(seed), num_blocks)
         self._epoch_s = epoch_s
-        self._now_s = 0.0
         self._step = 0
         self._waiting_cast = deque(sorted(CAST, key=lambda role: role.arrives_s))
-        self._actors: list[Actor] = []
-        self._memory = ScriptedMemory(num_blocks, self._actors, self.note)
         self._events: deque[EngineEvent] = deque(maxlen=200)
         self._num_events = 0
         self._totals = ThroughputRow()
@@ -78,72 +74,6 @@ class DemoWorld:
             self._now_s = self._step * STEP_S
             self._tick()
         return self._draw()
-
-    def evict(self, agent_id: str) -> int:
-        """Drops an agent's cache; returns the bytes freed."""
-        actor = self._find(agent_id)
-        if actor.status in ACTIVE:
-            raise AgentBusyError(agent_id, "evict")
-        num_bytes = self._memory.drop(actor)
-        self.note("evict", f"{agent_id}: {num_bytes // 10**6}M freed by hand", "info")
-        return num_bytes
-
-    def evict_idle(self) -> int:
-        """Drops the caches of all idle, unpinned agents; returns the bytes freed."""
-        idle = [a for a in self._actors if a.status is AgentStatus.IDLE and not a.pinned]
-        num_bytes = sum(self._memory.drop(actor) for actor in idle)
-        self.note("evict", f"{len(idle)} idle agents: {num_bytes // 10**6}M freed", "info")
-        return num_bytes
-
-    def warm(self, agent_id: str) -> int:
-        """Starts to bring an agent's cache back from disk; returns its tokens."""
-        actor = self._find(agent_id)
-        if actor.status in ACTIVE:
-            raise AgentBusyError(agent_id, "warm")
-        if actor.status is not AgentStatus.WARM:
-            raise NotOnDiskError(agent_id)
-        self._restore(actor)
-        return actor.num_restorable
-
-    def fork(self, agent_id: str, fork_id: str | None) -> str:
-        """Makes an agent that starts from another's cache; returns its id."""
-        actor = self._find(agent_id)
-        if actor.status in ACTIVE:
-            raise AgentBusyError(agent_id, "fork")
-        name = fork_name(agent_id, fork_id, {each.role.agent_id for each in self._actors})
-        role = dataclasses.replace(
-            actor.role, agent_id=name, opening_tokens=actor.role.growth_tokens[0]
-        )
-        self._memory.pool.share(name, actor.table)
-        self._actors.append(
-            Actor(
-                role,
-                next_turn_s=self._now_s + self._random.uniform(*role.rest_s),
-                status=actor.status,
-                table=list(actor.table),
-                num_context=actor.num_context,
-                num_stored_blocks=actor.num_stored_blocks,
-                ended_at_s=self._now_s,
-            )
-        )
-        self.note("fork", f"{name} from {agent_id}", "info")
-        return name
-
-    def pin(self, agent_id: str, pinned: bool) -> bool:
-        """Pins or unpins an agent."""
-        self._find(agent_id).pinned = pinned
-        self.note("pin", f"{agent_id} {'pinned' if pinned else 'unpinned'}", "info")
-        return pinned
-
-    def abort(self, agent_id: str) -> int:
-        """Ends an agent's turn if it has one; returns how many ended."""
-        actor = self._find(agent_id)
-        if actor.status not in ACTIVE:
-            return 0
-        self._end_turn(actor)
-        text = f"{agent_id} after {actor.num_generated} tokens"
-        self.note("abort", text, "warning")
-        return 1
 
     def note(self, kind: str, text: str, level: str) -> None:
         """Adds an event."""
@@ -163,12 +93,6 @@ class DemoWorld:
         self._status = EngineStatus.DRAINING
         self._drain_until_s = self._now_s + drain_s
         self.note("drain", "no new turns", "info")
-
-    def _find(self, agent_id: str) -> Actor:
-        for actor in self._actors:
-            if actor.role.agent_id == agent_id:
-                return actor
-        raise AgentNotFoundError(agent_id)
 
     def _tick(self) -> None:
         if self._status is EngineStatus.STOPPED:
@@ -242,22 +166,20 @@ class DemoWorld:
         actor.queued_at_s = self._now_s
         actor.num_generated = 0
 
-    def _restore(self, actor: Actor) -> None:
-        actor.restored_at_s = self._now_s + self._memory.restore(actor)
-        actor.status = AgentStatus.RESTORING
-
     def _begin_turn(self, actor: Actor) -> None:
         role, choose = actor.role, self._random
         first_turn = actor.num_turns == 0
         num_new = role.opening_tokens if first_turn else choose.randint(*role.growth_tokens)
         actor.num_cached = actor.num_restorable
-        actor.last_miss = "" if actor.table or first_turn else "evicted: all recomputed"
+        num_before, changed_part = actor.num_context, ""
         if actor.restored_at_s < actor.ended_at_s or not actor.table:
             actor.num_restored = 0
         if actor.num_context + num_new > MAX_CONTEXT_TOKENS - 600:
             self._compact(actor)
+            changed_part = "message 1 (user)"
         elif role.rewrites and actor.num_turns % role.rewrites == role.rewrites - 1:
             self._rewrite(actor)
+            changed_part = "system"
         if not actor.table:
             self._memory.attach_prefix(actor)
         base = actor.num_context or role.prefix_blocks * BLOCK_TOKENS
@@ -268,22 +190,20 @@ class DemoWorld:
         actor.decoded = 0.0
         actor.num_context = actor.num_cached
         actor.status = AgentStatus.PREFILLING
-        if actor.last_miss:
-            self.note("miss", f"{role.agent_id}: {actor.last_miss}", "info")
+        actor.miss = miss_row(actor, num_before, changed_part)
+        if actor.miss.num_lost_tokens:
+            self.note("miss", f"{role.agent_id}: {actor.miss.words}", "info")
 
     def _compact(self, actor: Actor) -> None:
         self._memory.cut(actor, actor.role.prefix_blocks)
         actor.num_context = actor.num_cached = len(actor.table) * BLOCK_TOKENS
-        actor.last_miss = f"conversation compacted at token {actor.num_context}"
+        self._forget_places(actor, actor.num_cached)
 
     def _rewrite(self, actor: Actor) -> None:
         keep = min(len(actor.table), actor.role.prefix_blocks + 2)
         self._memory.cut(actor, keep)
         actor.num_cached = min(actor.num_context, keep * BLOCK_TOKENS)
-        num_lost = actor.num_context - actor.num_cached
-        actor.last_miss = (
-            f"system prompt changed at token {actor.num_cached}: {num_lost} tokens recomputed"
-        )
+        self._forget_places(actor, actor.num_cached)
 
     def _prefill(self) -> None:
         prefilling = [a for a in self._actors if a.status is AgentStatus.PREFILLING]
@@ -317,11 +237,14 @@ class DemoWorld:
         actor.prefill_left = 0.0
         actor.ended_at_s = self._now_s
         actor.next_turn_s = self._now_s + self._random.uniform(*actor.role.rest_s)
+        self._remember_turn(actor, self._epoch_s + self._now_s)
         totals = self._totals
         self._totals = dataclasses.replace(
             totals,
             num_prompt_tokens=totals.num_prompt_tokens + actor.num_prompt,
             num_cached_tokens=totals.num_cached_tokens + actor.num_cached,
+            num_restored_tokens=totals.num_restored_tokens + actor.miss.num_warm_tokens,
+            num_lost_tokens=totals.num_lost_tokens + actor.miss.num_lost_tokens,
             num_generated_tokens=totals.num_generated_tokens + actor.num_generated,
             num_turns=totals.num_turns + 1,
         )

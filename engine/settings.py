@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.cache.disk.folder_lock import FolderLock
+from engine.cache.quantisation import KVQuantisation
 from engine.scheduler import SchedulerLimits
 
 if TYPE_CHECKING:
@@ -51,8 +52,12 @@ class EngineSettings:
     Attributes:
         find_model: Finds the model, making it first if need be; runs on the engine's thread.
         cache_dir: Where things that can be made again are kept.
-        kv_budget_bytes: Bytes for the KV cache; 0 takes a quarter of the device's memory.
+        memory_limit_bytes: What model, caches and everything else may use; 0 takes what the
+            device or the machine has for us.
+        kv_budget_bytes: Bytes for the KV cache; 0 takes a quarter of that limit. What the model
+            leaves no room for is not taken.
         disk: Where caches survive a restart; None keeps them in memory only.
+        quantisation: How keys and values of full attention are kept; None for lossless.
         batch_window_ms: How long an idle engine waits for company after the first request, in
             milliseconds.
         limits: Bounds of the scheduler.
@@ -60,7 +65,9 @@ class EngineSettings:
 
     find_model: Callable[[Progress], ModelSource]
     cache_dir: Path
+    memory_limit_bytes: int = 0
     kv_budget_bytes: int = 0
     disk: DiskSettings | None = None
+    quantisation: KVQuantisation | None = None
     batch_window_ms: float = 10.0
     limits: SchedulerLimits = field(default_factory=SchedulerLimits)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from engine.cache.agents import AgentStore, LastTurn
-from engine.cache.block import BLOCK_TOKENS
+from engine.cache.agents import AgentStore
+from engine.cache.last_turn import LastTurn
+from engine.cache.reply import kept_replies
 from engine.errors import EngineFailedError, PoolExhaustedError, StokerError
+from engine.explainer import Explainer
 from engine.models.chat import ModelChat
 from engine.persistence import Persistence
+from engine.pressure import Pressure
 from engine.publisher import StepReading
+from engine.recovery import Recovery
 from engine.request import Delta, FinishReason
 from engine.residency import Residency
 from engine.runtime.runner import DecodeRow, ModelRunner
@@ -29,6 +33,9 @@ class Stepper:
         residency: Residency,
         agents: AgentStore,
         persistence: Persistence | None,
+        explainer: Explainer,
+        pressure: Pressure,
+        recovery: Recovery,
         telemetry: Telemetry,
         clock: Callable[[], float],
     ) -> None:
@@ -41,6 +48,9 @@ class Stepper:
             residency: Makes room, restores and keeps.
             agents: Told when a turn of theirs ends.
             persistence: Keeps agents on disk; None without a warm tier.
+            explainer: Says why known tokens are computed again.
+            pressure: Keeps the pool within the memory there is.
+            recovery: Tells a spoilt cache from a model that fails.
             telemetry: Takes events and measurements.
             clock: Monotonic seconds.
         """
@@ -49,6 +59,9 @@ class Stepper:
         self._residency = residency
         self._agents = agents
         self._persistence = persistence
+        self._explainer = explainer
+        self._pressure = pressure
+        self._recovery = recovery
         self._telemetry = telemetry
         self._clock = clock
         self.scheduler = scheduler
@@ -56,6 +69,7 @@ class Stepper:
 
     def step(self) -> None:
         """Admits, decodes one token of every sequence, prefills one slice, sends deltas."""
+        self._pressure.look(soon=bool(self.scheduler.waiting))
         self._admit()
         decoding = self._grow(self.scheduler.decoding)
         self.reading.num_decoding = len(decoding)
@@ -68,6 +82,9 @@ class Stepper:
         running = scheduler.running
         admitted = scheduler.admit(lambda s: self._residency.admit(s, scheduler))
         for sequence in admitted:
+            self._recovery.admit(sequence)
+            if sequence.num_generated_tokens == 0 or sequence.avoids_cache:
+                self._explainer.begin(sequence)
             if sequence.started_s is None:
                 self._start(sequence)
             if sequence.num_remaining_tokens <= 1:
@@ -75,16 +92,19 @@ class Stepper:
         restoring = any(sequence.is_restoring for sequence in scheduler.waiting)
         if scheduler.waiting and not running and not restoring:
             # Nothing runs, or is about to, that could end and make room.
+            first, *others = scheduler.waiting
+            if not first.was_cleared_for:
+                first.was_cleared_for = True
+                self._residency.relief.clear(others)
+                return
             error = PoolExhaustedError(
                 "pinned agents leave no room for this request; unpin one or wait",
-                scheduler.retry_after_s(),
+                scheduler.retry_after_s(self._clock()),
             )
-            self.fail(scheduler.waiting[0], error)
+            self.fail(first, error)
 
     def _start(self, sequence: Sequence) -> None:
         sequence.started_s = self._clock()
-        if sequence.last_miss:
-            self._telemetry.note("miss", f"{sequence.agent.agent_id}: {sequence.last_miss}")
         self._send(sequence)
 
     def _grow(self, decoding: Iterable[Sequence]) -> list[Sequence]:
@@ -100,7 +120,7 @@ class Stepper:
         youngest = self.scheduler.youngest_running()
         if youngest is None or len(self.scheduler.running) == 1:
             error = PoolExhaustedError(
-                "the KV cache budget is used up", self.scheduler.retry_after_s()
+                "the KV cache budget is used up", self.scheduler.retry_after_s(self._clock())
             )
             self.fail(sequence, error)
             return
@@ -122,8 +142,10 @@ class Stepper:
 
     def _append(self, sequence: Sequence, token_id: int | None, now_s: float) -> None:
         if token_id is None:
-            self.fail(sequence, EngineFailedError("the model produced numbers that are not finite"))
+            self._compute_again(sequence)
             return
+        if sequence.avoids_cache:
+            self._recovery.settle(sequence)
         sequence.num_computed_tokens += 1
         self._residency.share_computed_block(sequence)
         sequence.token_ids.append(token_id)
@@ -132,11 +154,29 @@ class Stepper:
         if sequence.first_token_s is None:
             sequence.first_token_s = now_s
             self._telemetry.first_token(now_s - sequence.arrival_s)
-            self._telemetry.prompted(sequence.num_prompt_tokens, sequence.num_cached_tokens)
+            self._tell_miss(sequence)
         if sequence.output.finish_reason is None:
             self._send(sequence)
         else:
             self._finish(sequence, sequence.output.finish_reason)
+
+    def _compute_again(self, sequence: Sequence) -> None:
+        """After logits that are not finite: once more without the cache, or not at all."""
+        if self._recovery.begin(sequence):
+            self._residency.release(sequence)
+            sequence.num_computed_tokens = 0
+            self.scheduler.requeue(sequence)
+            return
+        self._recovery.give_up(sequence)
+        text = "the model gave numbers that are not finite; change the prompt or the model"
+        self.fail(sequence, EngineFailedError(text))
+
+    def _tell_miss(self, sequence: Sequence) -> None:
+        """Counts a prompt that was taken in, and says why known tokens were computed again."""
+        self._explainer.settle(sequence)
+        self._telemetry.prompted(sequence.miss)
+        if sequence.miss.num_lost_tokens:
+            self._telemetry.note("miss", f"{sequence.agent.agent_id}: {sequence.miss.words}")
 
     def _prefill(self) -> None:
         sequence = self.scheduler.next_prefill(self._clock())
@@ -145,9 +185,11 @@ class Stepper:
             self.reading.slice_tokens = 0
             self.reading.stall_ms = 0.0
             return
+        start = sequence.num_computed_tokens
         num_known = self._residency.skip_known_blocks(sequence)
         if sequence.num_generated_tokens == 0:
             sequence.num_cached_tokens += num_known
+            self._explainer.found(sequence, start, num_known)
         # The last token's logits are needed, so it goes with the next decode step.
         num_due = sequence.num_remaining_tokens - 1
         if num_due > 0:
@@ -158,9 +200,9 @@ class Stepper:
     def _prefill_slice(self, sequence: Sequence, num_due: int) -> None:
         num_decoding = len(self.scheduler.decoding)
         start = sequence.num_computed_tokens
-        # Slices end at block boundaries, so that each block can be shared once it is complete.
-        to_boundary = BLOCK_TOKENS - start % BLOCK_TOKENS
-        num_tokens = min(num_due, to_boundary, self.scheduler.slice_tokens(num_decoding))
+        # Slices end where a block or checkpoint is complete, so that it can be shared at once.
+        to_stop = self._residency.num_tokens_to_stop(sequence)
+        num_tokens = min(num_due, to_stop, self.scheduler.slice_tokens(num_decoding))
         began_s = self._clock()
         self._runner.prefill(sequence.caches, sequence.token_ids[start : start + num_tokens])
         now_s = self._clock()
@@ -179,22 +221,27 @@ class Stepper:
             self._residency.keep(sequence)
         else:
             self._residency.release(sequence)
-        if sequence.output.num_tokens and error is None:
-            self._chat.remember_reply(
-                sequence.request.prompt_token_ids, sequence.token_ids[sequence.num_prompt_tokens :]
-            )
         agent = sequence.agent
+        if sequence.output.num_tokens and error is None:
+            self._remember_reply(sequence)
         now_s = self._clock()
-        agent.num_active -= 1
-        agent.num_turns += 1
-        agent.remember_prompt(sequence.request.prompt_token_ids)
-        self._agents.touch(agent, now_s)
+        mark = sequence.mark(self._telemetry.wall_clock())
+        self._agents.end_turn(agent, now_s, sequence.request.prompt_token_ids, mark)
         self._telemetry.turn_finished()
-        self.scheduler.observe_turn(now_s - sequence.arrival_s)
-        agent.last_turn = _last_turn(sequence)
+        self.scheduler.observe_end(now_s)
+        if sequence.started_s is not None:
+            agent.last_turn = _last_turn(sequence)
         self._send(sequence, reason, error)
         if self._persistence is not None and agent.block_table:
             self._persistence.keep_agent(agent)
+
+    def _remember_reply(self, sequence: Sequence) -> None:
+        agent, request = sequence.agent, sequence.request
+        prompt = request.prompt_token_ids
+        reply = self._chat.remember_reply(
+            prompt, sequence.token_ids[len(prompt) :], request.namespace
+        )
+        agent.replies = kept_replies(agent.replies, prompt, reply)
 
     def _send(
         self,
@@ -234,10 +281,7 @@ class Stepper:
 
 def _last_turn(sequence: Sequence) -> LastTurn:
     return LastTurn(
-        num_prompt_tokens=sequence.num_prompt_tokens,
-        num_cached_tokens=sequence.num_cached_tokens,
-        num_restored_tokens=sequence.num_restored_tokens,
         num_generated_tokens=sequence.num_generated_tokens,
         ttft_s=sequence.ttft_s,
-        miss=sequence.last_miss,
+        miss=sequence.miss,
     )

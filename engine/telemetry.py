@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from engine.snapshot import EngineEvent, ThroughputRow
+from engine.snapshot import EngineEvent, MissRow, ThroughputRow
 
 WINDOW_S = 5.0
 """Rates are averages over this many seconds."""
@@ -58,7 +58,7 @@ class Telemetry:
         Args:
             wall_clock: Seconds since the epoch, for events.
         """
-        self._wall_clock = wall_clock
+        self.wall_clock = wall_clock
         self._prefill = RateWindow()
         self._decode = RateWindow()
         self._ttft_s: deque[float] = deque(maxlen=NUM_TTFT_SAMPLES)
@@ -66,6 +66,8 @@ class Telemetry:
         self._num_events = 0
         self._num_prompt_tokens = 0
         self._num_cached_tokens = 0
+        self._num_restored_tokens = 0
+        self._num_lost_tokens = 0
         self._num_generated_tokens = 0
         self._num_turns = 0
 
@@ -84,7 +86,7 @@ class Telemetry:
         self._num_events += 1
         self._events.append(
             EngineEvent(
-                number=self._num_events, time=self._wall_clock(), kind=kind, text=text, level=level
+                number=self._num_events, time=self.wall_clock(), kind=kind, text=text, level=level
             )
         )
 
@@ -97,10 +99,12 @@ class Telemetry:
         self._decode.add(now_s, num_tokens, seconds)
         self._num_generated_tokens += num_tokens
 
-    def prompted(self, num_prompt_tokens: int, num_cached_tokens: int) -> None:
+    def prompted(self, miss: MissRow) -> None:
         """A prompt was taken in completely."""
-        self._num_prompt_tokens += num_prompt_tokens
-        self._num_cached_tokens += num_cached_tokens
+        self._num_prompt_tokens += miss.num_prompt_tokens
+        self._num_cached_tokens += miss.num_cached_tokens
+        self._num_restored_tokens += miss.num_warm_tokens
+        self._num_lost_tokens += miss.num_lost_tokens
 
     def first_token(self, ttft_s: float) -> None:
         """A turn's first token came."""
@@ -120,6 +124,8 @@ class Telemetry:
             ttft_p95_s=_quantile(ordered, 0.95),
             num_prompt_tokens=self._num_prompt_tokens,
             num_cached_tokens=self._num_cached_tokens,
+            num_restored_tokens=self._num_restored_tokens,
+            num_lost_tokens=self._num_lost_tokens,
             num_generated_tokens=self._num_generated_tokens,
             num_turns=self._num_turns,
         )

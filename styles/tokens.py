@@ -106,6 +106,7 @@ class Glyphs:
         bar_half: Half-filled cell at a bar's end.
         bar_empty: Empty cell of a bar.
         spark: Chart levels from lowest to highest.
+        origins: Prompt tokens that were in memory, came from disk, were computed again, are new.
         ellipsis: Stands for text that was cut.
         separator: Between facts on one line.
         up: Sorted upwards.
@@ -124,6 +125,7 @@ class Glyphs:
     bar_half: str
     bar_empty: str
     spark: str
+    origins: str
     ellipsis: str
     separator: str
     up: str
@@ -159,6 +161,7 @@ UNICODE = Glyphs(
     bar_half="╸",
     bar_empty="─",
     spark="▁▂▃▄▅▆▇█",
+    origins="━╍┉─",
     ellipsis="…",
     separator="·",
     up="▴",
@@ -194,6 +197,7 @@ ASCII = Glyphs(
     bar_half="=",
     bar_empty="-",
     spark="_.:-=+*#",
+    origins="#%=-",
     ellipsis="~",
     separator="|",
     up="^",

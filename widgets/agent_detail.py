@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import tzinfo
 
 from textual.content import Content
+from textual.geometry import Size
 
 from engine.snapshot import AgentRow, AgentStatus
-from styles.tokens import AGENT_ROLE, BRAND, BRIGHT, DIM, GOOD, MUTED, PLAIN, WARN, WORKING
+from styles.tokens import AGENT_ROLE, BRAND, BRIGHT, DIM, GOOD, MUTED, PLAIN
 from widgets.bars import bar
 from widgets.format import clean, duration, percent, rate, seconds, short_bytes, shorten
 from widgets.lanes import state_words
 from widgets.pane import Pane
+from widgets.prompt_origin import loss_lines, origin_lines
+from widgets.turn_table import turn_lines
 
-LABEL_CELLS = 11
+LABEL_CELLS = 13
+ALL_LINES = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,27 +60,44 @@ def recompute_words(num_tokens: int, prefill_tok_s: float) -> str:
 
 
 class AgentDetail(Pane[DetailSlice]):
-    """Facts of the selected agent, in the order in which questions come up."""
+    """Facts of the selected agent, in the order in which questions come up.
+
+    Args:
+        zone: Of the times shown; None is the machine's own.
+        widget_id: Its id in the tree.
+    """
 
     can_focus = False
 
-    def __init__(self, *, widget_id: str = "agent-detail") -> None:
+    def __init__(self, zone: tzinfo | None = None, *, widget_id: str = "agent-detail") -> None:
         super().__init__(DetailSlice(), "selected agent", widget_id=widget_id)
+        self._zone = zone
+
+    def slice_changed(self) -> None:
+        """Draws the new slice; a dialog that is as high as its text may become higher."""
+        height = self.styles.height
+        self.refresh(layout=height is not None and height.is_auto)
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        """Lines that everything would take."""
+        return len(self.draw(width, ALL_LINES))
 
     def draw(self, width: int, height: int) -> list[Content]:
-        """State, context, cache, last turn, and what an eviction would cost."""
+        """State, context, cache, last prompt, what an eviction would cost, and the last turns."""
         agent = self._slice.agent
         if agent is None:
             return [Content.styled("no agent is selected", DIM)]
-        return [
+        lines = [
             *self._head(agent, width),
             Content(""),
             *self._cache(agent, width),
             Content(""),
-            *self._last_turn(agent, width),
+            *self._prompt(agent, width),
             Content(""),
             *self._cost(agent, width),
         ]
+        turns = turn_lines(agent.turns, width, height - len(lines) - 1, self.glyphs, self._zone)
+        return [*lines, Content(""), *turns] if turns else lines
 
     def _head(self, agent: AgentRow, width: int) -> list[Content]:
         word, number = state_words(agent)
@@ -85,18 +107,35 @@ class AgentDetail(Pane[DetailSlice]):
             (f"  {number.strip()}", PLAIN),
             (f"  {rate(agent.decode_tok_s)} tok/s" if agent.decode_tok_s else "", GOOD),
         )
-        name = shorten(agent.agent_id, width - len(pin), self.glyphs.ellipsis)
+        name = shorten(agent.title, width - len(pin), self.glyphs.ellipsis)
         return [
             Content.assemble((pin, BRAND), (name, f"bold {BRIGHT}")),
             _fact("state", state),
-            _fact("speaks", Content.styled(clean(agent.protocol), PLAIN)),
-            _fact("turns", Content.styled(f"{agent.num_turns}", PLAIN)),
+            *self._reading(agent),
+            _fact(
+                "turns",
+                Content.assemble(
+                    (f"{agent.num_turns}", PLAIN), (f", speaks {clean(agent.protocol)}", MUTED)
+                ),
+            ),
+        ]
+
+    def _reading(self, agent: AgentRow) -> list[Content]:
+        if not agent.num_restoring_tokens:
+            return []
+        left = f", {seconds(agent.eta_s)} left" if agent.eta_s is not None else ""
+        return [
+            _fact(
+                "reading",
+                Content.assemble(
+                    (f"{agent.num_restoring_tokens:,}", BRIGHT), (f" tokens from disk{left}", MUTED)
+                ),
+            )
         ]
 
     def _cache(self, agent: AgentRow, width: int) -> list[Content]:
         limit = agent.max_context_tokens
         ratio = agent.num_context_tokens / limit if limit else 0.0
-        shared = agent.shared_bytes / agent.hot_bytes if agent.hot_bytes else 0.0
         room = max(4, width - LABEL_CELLS - 6)
         return [
             _fact(
@@ -107,7 +146,6 @@ class AgentDetail(Pane[DetailSlice]):
             ),
             _fact("", self._meter(ratio, room, PLAIN)),
             _fact("in memory", _in_memory(agent)),
-            _fact("", self._meter(shared, room, WORKING)),
             _fact("on disk", self._stored(agent)),
         ]
 
@@ -123,27 +161,24 @@ class AgentDetail(Pane[DetailSlice]):
             *bar(ratio, room, role, self.glyphs), (f" {percent(ratio):>4}", MUTED)
         )
 
-    def _last_turn(self, agent: AgentRow, width: int) -> list[Content]:
-        if not agent.num_prompt_tokens:
+    def _prompt(self, agent: AgentRow, width: int) -> list[Content]:
+        if not agent.miss.num_prompt_tokens:
             return [Content.styled("no turn yet", DIM)]
-        computed = agent.num_prompt_tokens - agent.num_cached_tokens
-        room = max(4, width - LABEL_CELLS - 6)
-        lines = [
-            _fact(
-                "last turn",
-                Content.assemble(
-                    (f"{agent.num_prompt_tokens:,}", BRIGHT), (" prompt tokens", MUTED)
-                ),
-            ),
-            _fact("reused", _reused(agent)),
-            _fact("", self._meter(agent.hit_ratio or 0.0, room, WORKING)),
-            _fact("computed", Content.styled(f"{computed:,}", BRIGHT)),
-            _fact("ttft", Content.styled(seconds(agent.ttft_s), BRIGHT)),
+        first_token = (
+            [(", first token after ", MUTED), (seconds(agent.ttft_s), BRIGHT)]
+            if agent.ttft_s is not None
+            else []
+        )
+        total = Content.assemble(
+            (f"{agent.miss.num_prompt_tokens:,}", BRIGHT), (" tokens", MUTED), *first_token
+        )
+        room = width - LABEL_CELLS
+        origins, why = origin_lines(agent.miss, room, self.glyphs), loss_lines(agent.miss, room)
+        return [
+            _fact("last prompt", total),
+            *(_fact("", line) for line in origins),
+            *(_fact("" if at else "why", part) for at, part in enumerate(why)),
         ]
-        why = agent.last_miss or ("nothing was lost" if agent.num_turns else "first turn")
-        role = WARN if agent.last_miss else MUTED
-        wrapped = Content.styled(clean(why), role).wrap(max(8, width - LABEL_CELLS))
-        return [*lines, *(_fact("" if at else "why", part) for at, part in enumerate(wrapped))]
 
     def _cost(self, agent: AgentRow, width: int) -> list[Content]:
         if agent.status is AgentStatus.COLD:
@@ -153,6 +188,8 @@ class AgentDetail(Pane[DetailSlice]):
         elif agent.status is AgentStatus.IDLE:
             idle = f"idle for {duration(agent.idle_s)}: " if agent.idle_s >= 1 else ""
             text = f"{idle}{self._eviction_cost(agent)}"
+        elif agent.status is AgentStatus.RESTORING:
+            text = "its cache is being read from disk"
         else:
             text = "it has a turn in progress, so it cannot be evicted"
         return Content.styled(text, MUTED).wrap(max(8, width))
@@ -170,22 +207,6 @@ def _in_memory(agent: AgentRow) -> Content:
     shared = short_bytes(agent.shared_bytes) if agent.shared_bytes else "none"
     return Content.assemble(
         (short_bytes(agent.hot_bytes), BRIGHT), (f", {shared} of it shared with others", MUTED)
-    )
-
-
-def _reused(agent: AgentRow) -> Content:
-    """Prompt tokens from the cache, told apart by where they were."""
-    num_restored = agent.num_restored_tokens
-    if not num_restored:
-        return Content.assemble(
-            (f"{agent.num_cached_tokens:,}", BRIGHT), (" from the cache", MUTED)
-        )
-    num_hot = max(0, agent.num_cached_tokens - num_restored)
-    return Content.assemble(
-        (f"{num_hot:,}", BRIGHT),
-        (" from memory, ", MUTED),
-        (f"{num_restored:,}", BRIGHT),
-        (" from disk", MUTED),
     )
 
 

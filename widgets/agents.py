@@ -21,7 +21,7 @@ ACTIVITY = "activity"
 """The engine's own order: most recently active first."""
 
 SORT_KEYS: dict[str, Callable[[AgentRow], Any]] = {
-    "agent": lambda row: row.agent_id.casefold(),
+    "agent": lambda row: row.title.casefold(),
     "state": lambda row: row.status.value,
     "context": lambda row: -row.num_context_tokens,
     "hot": lambda row: -row.hot_bytes,
@@ -30,7 +30,7 @@ SORT_KEYS: dict[str, Callable[[AgentRow], Any]] = {
     "hit": lambda row: row.hit_ratio if row.hit_ratio is not None else 2.0,
     "rate": lambda row: -row.decode_tok_s,
     "ttft": lambda row: -(row.ttft_s or 0.0),
-    "miss": lambda row: (not row.last_miss, row.last_miss),
+    "miss": lambda row: -row.miss.num_lost_tokens,
 }
 SORT_CYCLE = (ACTIVITY, "agent", "context", "hot", "hit", "ttft")
 SORT_WORDS = {"rate": "tok/s", "miss": "last miss"}
@@ -152,7 +152,7 @@ class AgentsPane(Pane[tuple[AgentRow, ...]]):
         return tuple(
             row
             for row in self._slice
-            if needle in row.agent_id.casefold() or needle in row.status.value
+            if needle in row.title.casefold() or needle in row.status.value
         )
 
     def _name_border(self, num_shown: int) -> None:

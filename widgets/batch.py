@@ -7,7 +7,7 @@ from textual.content import Content
 from engine.snapshot import BatchRow
 from styles.tokens import BRIGHT, DIM, GOOD, MUTED, WARN, WORKING
 from widgets.bars import bar
-from widgets.format import seconds, shorten
+from widgets.format import seconds, short_ids, shorten
 from widgets.pane import Pane
 
 LABEL_CELLS = 10
@@ -76,7 +76,7 @@ class BatchPane(Pane[BatchRow]):
         batch = self._slice
         if not batch.prefilling:
             return [Content(""), Content.styled("nobody is prefilling", DIM)]
-        name = shorten(batch.prefilling, 22, self.glyphs.ellipsis)
+        name = shorten(short_ids(batch.prefilling), 22, self.glyphs.ellipsis)
         line = Content.assemble((name, WORKING), (" is prefilling", MUTED))
         num_held = batch.num_decoding
         if not num_held:

@@ -21,7 +21,7 @@ from styles.tokens import (
     Glyphs,
 )
 from widgets.bars import Part, merged
-from widgets.format import short_bytes, short_count, shorten
+from widgets.format import short_bytes, short_count, short_ids, shorten
 from widgets.pane import Pane
 
 MAX_LEGEND_LINES = 2
@@ -191,7 +191,9 @@ class BlockMapPane(Pane[BlockMapSlice]):
         )
         for owner, count in owned.most_common():
             if owner < len(self._slice.agent_ids):
-                name = shorten(self._slice.agent_ids[owner], NAME_CELLS, self.glyphs.ellipsis)
+                name = shorten(
+                    short_ids(self._slice.agent_ids[owner]), NAME_CELLS, self.glyphs.ellipsis
+                )
                 colour = OWNER_COLOURS[owner % len(OWNER_COLOURS)]
                 entries.append([(full, colour), (f" {name} ", MUTED), (short_count(count), BRIGHT)])
         return entries

@@ -12,7 +12,7 @@ from textual.widget import Widget
 
 from engine.snapshot import EngineEvent
 from styles.tokens import BRIGHT, DIM, EVENT_ROLE, MUTED, PLAIN, UNICODE, Glyphs
-from widgets.format import clean, clock_time, fit, shorten
+from widgets.format import clean, clock_time, fit, short_ids, shorten
 from widgets.pane import Pane
 
 KIND_CELLS = 8
@@ -28,10 +28,10 @@ def event_lines(
     is_plain = event.level == "info"
     room = max(8, width - TEXT_COLUMN)
     pieces = textwrap.wrap(
-        clean(event.text), room, max_lines=num_lines, placeholder=glyphs.ellipsis
+        clean(short_ids(event.text)), room, max_lines=num_lines, placeholder=glyphs.ellipsis
     )
     if not all(cell_len(piece) <= room for piece in pieces):  # wide characters
-        pieces = [shorten(event.text, room, glyphs.ellipsis)]
+        pieces = [shorten(short_ids(event.text), room, glyphs.ellipsis)]
     head = Content.assemble(
         (f"{clock_time(event.time, zone)} ", MUTED),
         (f"{mark} ", DIM if is_plain else role),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from datetime import datetime, tzinfo
 
@@ -10,6 +11,9 @@ from rich.cells import cell_len, set_cell_size
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 MAX_STACKED_MARKS = 2
+_UUID = re.compile(
+    r"(?<![0-9A-Za-z])([0-9A-Fa-f]{8})(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}(?![0-9A-Za-z])"
+)
 _VARIATION_SELECTORS = range(0xFE00, 0xFE10)
 
 
@@ -87,6 +91,11 @@ def rate(tok_s: float) -> str:
 def clock_time(time_s: float, zone: tzinfo | None) -> str:
     """Wall-clock time of day, in ``zone`` or the machine's own."""
     return datetime.fromtimestamp(time_s, zone).strftime("%H:%M:%S")
+
+
+def short_ids(text: str) -> str:
+    """Text whose UUIDs are cut to their first eight digits, as people do."""
+    return _UUID.sub(r"\1", text)
 
 
 def clean(text: str) -> str:

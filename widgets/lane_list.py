@@ -63,6 +63,10 @@ class Headings(Widget):
         return layout_for(max(1, self.lane_cells - CURSOR_CELLS))
 
 
+AgentKey = tuple[str, str]
+"""Namespace and id of an agent."""
+
+
 class LaneList(ScrollView, can_focus=True):
     """The rows. Only lines on the screen are drawn, and only those that changed."""
 
@@ -82,8 +86,8 @@ class LaneList(ScrollView, can_focus=True):
     class Moved(Message):
         """The cursor is on another agent, or on none."""
 
-        def __init__(self, agent_id: str | None) -> None:
-            self.agent_id = agent_id
+        def __init__(self, key: AgentKey | None) -> None:
+            self.key = key
             super().__init__()
 
     class Widened(Message):
@@ -96,8 +100,8 @@ class LaneList(ScrollView, can_focus=True):
     class Opened(Message):
         """An agent's detail is asked for."""
 
-        def __init__(self, agent_id: str) -> None:
-            self.agent_id = agent_id
+        def __init__(self, key: AgentKey) -> None:
+            self.key = key
             super().__init__()
 
     def __init__(self) -> None:
@@ -117,15 +121,15 @@ class LaneList(ScrollView, can_focus=True):
         """Shows rows; the cursor stays on its agent, wherever that is now."""
         before = self.selected
         self._rows = rows
-        ids = [row.agent_id for row in rows]
-        if before is not None and before.agent_id in ids:
-            self._cursor = ids.index(before.agent_id)
+        keys = [row.key for row in rows]
+        if before is not None and before.key in keys:
+            self._cursor = keys.index(before.key)
         else:
             self._cursor = max(0, min(self._cursor, len(rows) - 1))
         self.virtual_size = Size(self.size.width, len(rows))
         self._draw_lanes()
-        if self._selected_id() != (before.agent_id if before else None):
-            self.post_message(self.Moved(self._selected_id()))
+        if self._selected_key() != (before.key if before else None):
+            self.post_message(self.Moved(self._selected_key()))
 
     def _draw_lanes(self) -> None:
         layout = layout_for(max(1, self.size.width - CURSOR_CELLS))
@@ -207,7 +211,7 @@ class LaneList(ScrollView, can_focus=True):
     def action_open(self) -> None:
         """Asks for the detail of the selected agent."""
         if self.selected is not None:
-            self.post_message(self.Opened(self.selected.agent_id))
+            self.post_message(self.Opened(self.selected.key))
 
     def on_click(self, event: events.Click) -> None:
         """Selects the lane under the mouse; a double click opens it."""
@@ -241,7 +245,7 @@ class LaneList(ScrollView, can_focus=True):
         elif index >= top + height:
             self.scroll_to(y=index - height + 1, animate=False)
         self.refresh()
-        self.post_message(self.Moved(self._selected_id()))
+        self.post_message(self.Moved(self._selected_key()))
 
-    def _selected_id(self) -> str | None:
-        return self.selected.agent_id if self.selected else None
+    def _selected_key(self) -> AgentKey | None:
+        return self.selected.key if self.selected else None

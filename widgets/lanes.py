@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
+from rich.cells import cell_len
+
 from engine.snapshot import AgentRow, AgentStatus
 from styles.tokens import AGENT_ROLE, BRAND, BRIGHT, DIM, DISK, GOOD, MUTED, PLAIN, WARN, Glyphs
 from widgets.bars import Part, bar
@@ -18,6 +20,8 @@ from widgets.format import (
     seconds,
     short_bytes,
     short_count,
+    short_ids,
+    shorten,
 )
 
 LONG_WAIT_S = 1.0
@@ -109,7 +113,7 @@ def column_at(layout: Layout, x: int) -> str | None:
 def _agent(row: AgentRow, width: int, glyphs: Glyphs) -> CellParts:
     name_role = DIM if row.status is AgentStatus.COLD else BRIGHT
     mark = glyphs.pinned if row.pinned else " "
-    return [(f"{mark} ", BRAND), (fit(row.agent_id, width - 2, glyphs.ellipsis), name_role)]
+    return [(f"{mark} ", BRAND), (fit(short_ids(row.title), width - 2, glyphs.ellipsis), name_role)]
 
 
 def state_words(row: AgentRow) -> tuple[str, str]:
@@ -127,7 +131,9 @@ def state_words(row: AgentRow) -> tuple[str, str]:
         case AgentStatus.WARM:
             return "on disk", duration(row.idle_s)
         case AgentStatus.RESTORING:
-            return row.status.value, ""
+            eta = f" {seconds(row.eta_s)}" if row.eta_s is not None else ""
+            num_tokens = row.num_restoring_tokens
+            return row.status.value, f"{short_count(num_tokens)}{eta}" if num_tokens else ""
     return row.status.value, f"{row.num_generated_tokens} tok"
 
 
@@ -194,8 +200,20 @@ def _ttft(row: AgentRow, width: int, glyphs: Glyphs) -> CellParts:
 
 
 def _miss(row: AgentRow, width: int, glyphs: Glyphs) -> CellParts:
-    text = row.last_miss or "-"
-    return [(fit(text, width, glyphs.ellipsis), MUTED if row.last_miss else DIM)]
+    if row.num_restoring_tokens:
+        words = f"reading {row.num_restoring_tokens:,} tokens from disk"
+        if cell_len(words) > width:
+            words = f"reading {short_count(row.num_restoring_tokens)}"
+        return [(fit(words, width, glyphs.ellipsis), DISK)]
+    miss = row.miss
+    if not miss.is_miss:
+        return [(fit("-", width), DIM)]
+    if cell_len(miss.words) <= width or not miss.num_lost_tokens:
+        return [(fit(miss.words, width, glyphs.ellipsis), MUTED)]
+    # The number is what a narrow column must not cut.
+    figure = f" +{short_count(miss.num_lost_tokens)}"
+    label = shorten(miss.label, max(1, width - len(figure)), glyphs.ellipsis)
+    return [(fit(label + figure, width, glyphs.ellipsis), MUTED)]
 
 
 COLUMNS: tuple[Column, ...] = (

@@ -12,6 +12,8 @@ from widgets.format import clean, seconds, short_bytes, short_count, shorten
 from widgets.pane import Pane
 
 LABEL_CELLS = 10
+LOSSLESS = "lossless"
+"""What a model's KV format is called when nothing is lost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +56,7 @@ class ModelPane(Pane[ModelSlice]):
                 f"{model.max_context_tokens:,} tokens at "
                 f"{short_bytes(model.kv_bytes_per_token)} each",
             ),
+            *([_fact("kv cache", _kv_words(model))] if model.kv_format != LOSSLESS else []),
             _fact("batching", *batching),
             _fact("loaded in", seconds(model.load_s)),
         ]
@@ -93,6 +96,14 @@ class ModelPane(Pane[ModelSlice]):
         for at, path in enumerate(device.fallbacks):
             lines += self._warning("" if at else "slower", path, width)
         return lines
+
+
+def _kv_words(model: ModelRow) -> str:
+    """How keys and values are kept, and what that was measured to lose."""
+    change = model.kv_perplexity_change
+    unknown = "not measured: `stoker bench kv`"
+    loss = unknown if change is None else f"{100 * change:+.1f} % perplexity"
+    return f"{clean(model.kv_format)}, {loss}"
 
 
 def _label(text: str) -> str:

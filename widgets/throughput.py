@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from textual.content import Content
 
 from engine.snapshot import ThroughputRow
-from styles.tokens import BRIGHT, DIM, GOOD, MUTED, WORKING
-from widgets.bars import bar, chart
+from styles.tokens import BRIGHT, DIM, DISK, GOOD, MUTED, WARN, WORKING
+from widgets.bars import chart, stacked
 from widgets.format import duration, percent, rate, seconds, short_count
 from widgets.history import Trend
 from widgets.pane import Pane
@@ -91,14 +91,30 @@ class ThroughputPane(Pane[ThroughputSlice]):
     def _reused_line(self, width: int) -> Content:
         now = self._slice.now
         total = now.num_prompt_tokens
-        ratio = now.num_cached_tokens / total if total else None
-        room = max(4, width - LABEL_CELLS - 32)
-        return Content.assemble(
+        hot = now.num_cached_tokens - now.num_restored_tokens
+        ratios = [count / total if total else None for count in (hot, now.num_restored_tokens)]
+        figures = Content.assemble(
             (f"{'reused':<{LABEL_CELLS}}", MUTED),
-            (f"{percent(ratio):>5}", BRIGHT if total else DIM),
-            (" of prompt tokens  ", MUTED),
-            *bar(ratio or 0.0, room, WORKING, self.glyphs),
+            ("hot ", MUTED),
+            (f"{percent(ratios[0]):>5}", BRIGHT if total else DIM),
+            ("  disk", MUTED),
+            (f"{percent(ratios[1]):>5}", BRIGHT if total else DIM),
         )
+        room = width - figures.cell_length - 2
+        if room < 8 or not total:
+            return figures
+        rest = total - now.num_cached_tokens - now.num_lost_tokens
+        marks = self.glyphs.origins
+        parts = stacked(
+            [
+                (hot, marks[0], WORKING),
+                (now.num_restored_tokens, marks[1], DISK),
+                (now.num_lost_tokens, marks[2], WARN),
+                (rest, marks[3], MUTED),
+            ],
+            room,
+        )
+        return Content.assemble(figures, "  ", parts)
 
     def _totals_line(self) -> Content:
         now = self._slice.now

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator
 
@@ -65,11 +64,13 @@ def _message(fields: Fields) -> Iterator[Message]:
         raise fields.error("role", "must be user, assistant or system")
     content = fields.get("content")
     if isinstance(content, str):
-        return iter((Message(role=Role(role), text=content),))
+        is_said = content or role != Role.SYSTEM
+        return iter((Message(role=Role(role), text=content),) if is_said else ())
     if not isinstance(content, list):
         raise fields.error("content", "must be a string or a list of blocks")
-    if not content and role != Role.SYSTEM:
-        # Claude Code sends system messages without content to carry settings of one turn.
+    if not content and role == Role.USER:
+        # Claude Code sends system messages without content to carry settings of one turn, and
+        # an assistant that was interrupted before its first word has said nothing.
         raise fields.error("content", "must not be empty")
     return _ROLES[role](list(fields.children("content")))
 
@@ -90,24 +91,29 @@ def _user(blocks: list[Fields]) -> Iterator[Message]:
 
 
 def _assistant(blocks: list[Fields]) -> Iterator[Message]:
+    """What the model said: neighbouring texts are pieces of one, in whatever way they were cut."""
     texts: list[str] = []
     calls: list[ToolCall] = []
+    follows_text = False
     for block in blocks:
-        if block.required_text("type") == "tool_use":
-            arguments = block.child("input")
-            calls.append(
-                ToolCall(
-                    call_id=block.required_text("id"),
-                    name=block.required_text("name"),
-                    # In the order in which the model wrote them, so that its tokens still match.
-                    arguments_json=json.dumps(
-                        arguments.values if arguments else {}, ensure_ascii=False
-                    ),
-                )
-            )
+        is_text = block.required_text("type") == "text"
+        if block.get("type") == "tool_use":
+            calls.append(_tool_call(block))
+        elif is_text and follows_text:
+            texts[-1] += block.required_text("text")
         else:
             texts.extend(_block_text(block))
+        follows_text = is_text
     yield Message(role=Role.ASSISTANT, text=_BLOCK_SEPARATOR.join(texts), tool_calls=tuple(calls))
+
+
+def _tool_call(block: Fields) -> ToolCall:
+    arguments = block.child("input")
+    return ToolCall(
+        call_id=block.required_text("id"),
+        name=block.required_text("name"),
+        arguments_json=canonical_json(arguments.values if arguments else {}),
+    )
 
 
 def _system(blocks: list[Fields]) -> Iterator[Message]:

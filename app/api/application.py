@@ -22,6 +22,7 @@ from app.api.models import models_router
 from app.api.openai import openai_router
 from app.api.service import TurnService
 from app.api.telemetry import App, Telemetry, record_of
+from app.api.transfers import transfers_router
 from app.metrics import CONTENT_TYPE, Metrics
 from app.version import __version__
 from engine.errors import StokerError
@@ -34,6 +35,7 @@ def build_app(service: TurnService) -> App:
     api.include_router(anthropic_router(service))
     api.include_router(openai_router(service))
     api.include_router(models_router(service))
+    api.include_router(transfers_router(service.engine, service.settings.transfer_folder))
     api.include_router(agents_router(service.engine))
     api.include_router(admin_router(service.engine))
     api.include_router(health_router(service.engine))

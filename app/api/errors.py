@@ -10,9 +10,13 @@ from typing import Any
 from engine.errors import (
     AgentBusyError,
     AgentNotFoundError,
+    ArchiveError,
     ContextExceededError,
+    ForeignArchiveError,
     InvalidRequestError,
     ModelNotFoundError,
+    NoCacheError,
+    NoDiskTierError,
     NotOnDiskError,
     OverloadedError,
     StokerError,
@@ -65,7 +69,7 @@ class BodyTooLargeError(StokerError):
 
 
 class UnsupportedMediaTypeError(StokerError):
-    """The request body is not declared as JSON."""
+    """The request body is not declared as what the route takes."""
 
 
 class RouteNotFoundError(StokerError):
@@ -128,6 +132,10 @@ _KINDS: tuple[tuple[type[StokerError], ErrorKind], ...] = (
     (MethodNotAllowedError, ErrorKind(405, _INVALID, _INVALID, "method_not_allowed")),
     (AgentBusyError, ErrorKind(409, _INVALID, _INVALID, "agent_busy")),
     (NotOnDiskError, ErrorKind(409, _INVALID, _INVALID, "not_on_disk")),
+    (NoCacheError, ErrorKind(409, _INVALID, _INVALID, "no_cache")),
+    (NoDiskTierError, ErrorKind(409, _INVALID, _INVALID, "no_disk")),
+    (ForeignArchiveError, ErrorKind(409, _INVALID, _INVALID, "other_model")),
+    (ArchiveError, ErrorKind(400, _INVALID, _INVALID, "bad_archive")),
     (BodyTooLargeError, ErrorKind(413, "request_too_large", _INVALID)),
     (UnsupportedMediaTypeError, ErrorKind(415, _INVALID, _INVALID)),
     (OverloadedError, ErrorKind(529, "overloaded_error", "server_overloaded", None, 429)),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
@@ -10,23 +9,24 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
+from app.api.body_limits import BodyLimits
+from app.api.callers import STRANGER, Caller, Callers
 from app.api.errors import (
-    BodyTooLargeError,
     ForbiddenError,
-    UnauthorizedError,
-    UnsupportedMediaTypeError,
     dialect_of,
     error_body,
     kind_of,
     retry_after,
 )
 from app.api.settings import ApiSettings
-from app.api.telemetry import App, Message, Receive, Scope, Send, record_of
+from app.api.telemetry import App, Receive, Scope, Send, record_of
 from engine.errors import StokerError
 
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 _WILDCARD_BINDS = ("", "0.0.0.0", "::")
 _OPEN_PATHS = frozenset({"/", "/api/hello", "/health/live", "/health/ready", "/health/startup"})
+_FILE_PATHS = frozenset({"/v1/agents/import"})
+_OPERATOR_PATHS = ("/admin", "/metrics")
 
 
 def error_response(error: Exception, request: Request) -> JSONResponse:
@@ -53,8 +53,9 @@ class Guard:
     def __init__(self, app: App, settings: ApiSettings) -> None:
         """Wraps an ASGI application."""
         self._app = app
-        self._body_limit_bytes = settings.body_limit_bytes
-        self._api_key = settings.api_key.encode() if settings.api_key else None
+        self._body = BodyLimits("application/json", settings.body_limit_bytes)
+        self._file = BodyLimits("application/octet-stream", settings.transfer_limit_bytes)
+        self._callers = Callers(settings)
         hosts = {host.lower() for host in settings.allowed_hosts}
         self._is_any_host = "*" in hosts
         own = set() if settings.host in _WILDCARD_BINDS else {settings.host.lower()}
@@ -66,13 +67,13 @@ class Guard:
         try:
             self._check_host(headers)
             self._check_origin(headers)
-            self._check_key(headers, scope["path"])
-            self._check_content_type(headers, scope["method"])
-            self._check_length(headers)
+            record_of(scope).namespace = self._identify(headers, scope["path"]).namespace
+            limits = self._file if scope["path"] in _FILE_PATHS else self._body
+            limits.check(headers, scope["method"])
         except StokerError as error:
             await error_response(error, Request(scope))(scope, receive, send)
             return
-        await self._app(scope, self._limited(receive), send)
+        await self._app(scope, limits.limited(receive), send)
 
     def _check_host(self, headers: Mapping[str, str]) -> None:
         host = host_name(headers.get("host", ""))
@@ -86,45 +87,13 @@ class Guard:
         if origin is not None and origin_host(origin) != headers.get("host", "").lower():
             raise ForbiddenError("requests from other web pages are not allowed")
 
-    def _check_key(self, headers: Mapping[str, str], path: str) -> None:
-        if self._api_key is None or path in _OPEN_PATHS:
-            return
-        scheme, _, token = headers.get("authorization", "").partition(" ")
-        bearer = token.strip() if scheme.lower() == "bearer" else ""
-        sent = (headers.get("x-api-key", ""), bearer)
-        # Both are compared in full, whatever the first comparison gave.
-        matches = [hmac.compare_digest(key.encode(), self._api_key) for key in sent]
-        if not any(matches):
-            raise UnauthorizedError("send the API key as x-api-key or as Authorization: Bearer")
-
-    def _check_content_type(self, headers: Mapping[str, str], method: str) -> None:
-        if method not in ("POST", "PUT", "PATCH"):
-            return
-        content_type = headers.get("content-type", "")
-        has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
-        if not content_type and not has_body:
-            return
-        if content_type.partition(";")[0].strip().lower() != "application/json":
-            raise UnsupportedMediaTypeError("the content type must be application/json")
-
-    def _check_length(self, headers: Mapping[str, str]) -> None:
-        length = headers.get("content-length", "0")
-        if length.isdecimal() and int(length) > self._body_limit_bytes:
-            raise BodyTooLargeError(self._body_limit_bytes)
-
-    def _limited(self, receive: Receive) -> Receive:
-        num_bytes = 0
-
-        async def receive_limited() -> Message:
-            nonlocal num_bytes
-            message = await receive()
-            if message["type"] == "http.request":
-                num_bytes += len(message.get("body", b""))
-                if num_bytes > self._body_limit_bytes:
-                    raise BodyTooLargeError(self._body_limit_bytes)
-            return message
-
-        return receive_limited
+    def _identify(self, headers: Mapping[str, str], path: str) -> Caller:
+        if path in _OPEN_PATHS:
+            return STRANGER
+        caller = self._callers.identify(headers)
+        if not caller.is_operator and path.startswith(_OPERATOR_PATHS):
+            raise ForbiddenError("this shows everybody's agents; it takes the operator's key")
+        return caller
 
 
 def host_name(host: str) -> str:

@@ -24,7 +24,8 @@ def agent_id_of(headers: Headers, body: Fields) -> str | None:
 
     The first source that is there wins: ``X-Agent-ID``; Claude Code's session and sub-agent
     headers; the session in ``metadata.user_id``; Codex's thread; ``x-session-id`` (opencode);
-    OpenAI's ``session_id`` and ``user``.
+    OpenAI's ``session_id`` and ``user``. What Claude Code and opencode ask beside a conversation,
+    under the same session, is an agent of its own: ``<session>/side``.
 
     Raises:
         FieldError: The id is not printable, or too long; the error names its source.
@@ -58,14 +59,56 @@ def _header_value(headers: Headers, name: str) -> str | None:
 
 Found = tuple[str, str] | None
 
+SIDE = "side"
+"""Stands for the requests that a coding agent makes beside its conversation."""
+
+_CODING_AGENTS = ("claude-cli/", "opencode/")
+
 
 def _claude_code(headers: Headers, body: Fields) -> Found:
     session = _header_value(headers, "X-Claude-Code-Session-Id")
     if session is None:
         return None
     sub_agent = _header_value(headers, "x-claude-code-agent-id")
-    agent_id = f"{session}/{sub_agent}" if sub_agent else session
+    agent_id = f"{session}/{sub_agent}" if sub_agent else _with_side(session, headers, body)
     return "X-Claude-Code-Session-Id", agent_id
+
+
+def _session_header(headers: Headers, body: Fields) -> Found:
+    session = _header_value(headers, "x-session-id")
+    return None if session is None else ("x-session-id", _with_side(session, headers, body))
+
+
+def _with_side(session: str, headers: Headers, body: Fields) -> str:
+    """The session, or a name beside it for a request that is none of the conversation's.
+
+    Coding agents ask for titles and summaries under the session of the conversation. Those
+    requests offer no tools and mark nothing for caching; the conversation's do the one or the
+    other.
+    """
+    is_coding = headers.get("user-agent", "").startswith(_CODING_AGENTS)
+    is_side = is_coding and not _offers_tools(body) and not _marks_cache(body)
+    return f"{session}/{SIDE}" if is_side else session
+
+
+def _offers_tools(body: Fields) -> bool:
+    tools = body.get("tools")
+    # Tools of the vendor's servers, which have a type of their own, come with a search on the side.
+    return isinstance(tools, list) and any(
+        isinstance(tool, dict) and tool.get("type") in (None, "custom", "function")
+        for tool in tools
+    )
+
+
+def _marks_cache(body: Fields) -> bool:
+    blocks: list[object] = []
+    for holder in (body.values, *_objects(body.get("messages"))):
+        blocks += (holder, *_objects(holder.get("system")), *_objects(holder.get("content")))
+    return any(isinstance(block, dict) and block.get("cache_control") for block in blocks)
+
+
+def _objects(value: object) -> list[dict[str, object]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def _anthropic_metadata(headers: Headers, body: Fields) -> Found:
@@ -74,19 +117,20 @@ def _anthropic_metadata(headers: Headers, body: Fields) -> Found:
     if not isinstance(user_id, str) or len(user_id) > MAX_USER_ID_CHARS:
         return None
     session = _session_in(user_id)
-    return ("metadata.user_id", session) if session else None
+    return ("metadata.user_id", _with_side(session, headers, body)) if session else None
 
 
-def _session_in(user_id: str) -> str | None:
+def _session_in(user_id: str) -> str:
+    """The session in a user id of Claude Code's two forms; any other text is a valid id too."""
     legacy = _LEGACY_SESSION.search(user_id)
     if legacy:
         return legacy.group(1)
     try:
         value = from_json(user_id)
     except ValueError:
-        return None  # any text is a valid user id; only these two forms carry a session
+        return ""
     session = value.get("session_id") if isinstance(value, dict) else None
-    return session if isinstance(session, str) else None
+    return session if isinstance(session, str) else ""
 
 
 def _header(name: str) -> Callable[[Headers, Fields], Found]:
@@ -111,7 +155,7 @@ _SOURCES: tuple[Callable[[Headers, Fields], Found], ...] = (
     _anthropic_metadata,
     _header("thread-id"),
     _field("prompt_cache_key"),
-    _header("x-session-id"),
+    _session_header,
     _field("session_id"),
     _field("user"),
 )

@@ -84,7 +84,9 @@ def _content(fields: Fields, role: Role) -> str:
         raise fields.error("content", "field required")
     if not isinstance(content, list):
         raise fields.error("content", "must be a string or a list of parts")
-    return "\n".join(_part_text(part, role) for part in fields.children("content"))
+    # What a client has from the model is one text, in whatever way it was cut.
+    separator = "" if role is Role.ASSISTANT else "\n"
+    return separator.join(_part_text(part, role) for part in fields.children("content"))
 
 
 def _part_text(part: Fields, role: Role) -> str:

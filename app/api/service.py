@@ -23,7 +23,7 @@ from engine.errors import (
     UnavailableError,
 )
 from engine.face import EngineFace
-from engine.messages import ChatFormat
+from engine.messages import ChatFormat, RenderedPrompt
 from engine.request import Request
 from engine.snapshot import EngineSnapshot, EngineStatus
 
@@ -77,7 +77,10 @@ class TurnService:
 
         def count() -> tuple[TurnDraft, int]:
             draft = parse(parse_object(body))
-            return draft, len(chat_format.render_chat(draft.messages, draft.tools))
+            prompt = chat_format.render_chat(
+                draft.messages, draft.tools, namespace=record.namespace
+            )
+            return draft, len(prompt.token_ids)
 
         draft, num_tokens = await asyncio.to_thread(count)
         self._serve_as(draft.model, record)
@@ -101,23 +104,28 @@ class TurnService:
         """
         chat_format = self.chat_format()
 
-        def prepare() -> tuple[TurnDraft, tuple[int, ...]]:
+        def prepare() -> tuple[TurnDraft, RenderedPrompt]:
             fields = parse_object(body)
             draft = replace(parse(fields), agent_id=agent_id_of(headers, fields))
-            return draft, chat_format.render_chat(draft.messages, draft.tools)
+            prompt = chat_format.render_chat(
+                draft.messages, draft.tools, namespace=record.namespace
+            )
+            return draft, prompt
 
-        draft, token_ids = await asyncio.to_thread(prepare)
+        draft, prompt = await asyncio.to_thread(prepare)
         model_id = self._serve_as(draft.model, record)
         max_tokens = clamp_max_tokens(
-            draft.max_tokens, len(token_ids), chat_format.max_context_tokens
+            draft.max_tokens, len(prompt.token_ids), chat_format.max_context_tokens
         )
         request = Request(
             request_id=record.request_id,
             agent_id=draft.agent_id,
             agent_hint=draft.agent_hint,
-            prompt_token_ids=token_ids,
+            prompt_token_ids=prompt.token_ids,
+            parts=prompt.parts,
             sampling=replace(draft.sampling, max_tokens=max_tokens),
             protocol=protocol,
+            namespace=record.namespace,
         )
         turn = Turn(self.engine, self._bridge, draft, model_id, record)
         await self._follow(turn, turn.submit(request, receive))

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
+
+from app.api_keys import ApiKey
 
 DEFAULT_PORT = 8000
 DEFAULT_BODY_LIMIT_BYTES = 32 * 1024 * 1024
+DEFAULT_TRANSFER_LIMIT_BYTES = 20_000_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,19 +20,26 @@ class ApiSettings:
     Attributes:
         host: Address to bind.
         port: Port to bind; 0 lets the system choose one.
-        api_key: Key that clients must send; None lets everybody in.
+        api_key: Key that clients must send, the operator's; None lets everybody in where there
+            are no named keys either.
+        api_keys: Keys of others, each with caches of its own.
         allowed_hosts: Host names accepted in the ``Host`` header beside the loopback names and
             ``host``; ``*`` accepts any.
         unknown_model: What to do with a model name that is not here: ``active`` serves it with
             the active model and says so, ``reject`` answers 404.
         body_limit_bytes: Longest request body.
+        transfer_folder: Where agents' files lie while they go out or come in; None lets none.
+        transfer_limit_bytes: Longest file of an agent that is taken in.
         ping_s: Seconds of silence after which a stream sends a ping.
     """
 
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
     api_key: str | None = None
+    api_keys: tuple[ApiKey, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
     unknown_model: Literal["active", "reject"] = "active"
     body_limit_bytes: int = DEFAULT_BODY_LIMIT_BYTES
+    transfer_folder: Path | None = None
+    transfer_limit_bytes: int = DEFAULT_TRANSFER_LIMIT_BYTES
     ping_s: float = 10.0

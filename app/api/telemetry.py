@@ -12,6 +12,7 @@ from typing import Any
 from app.api.errors import CLIENT_GONE_STATUS
 from app.metrics import Metrics
 from engine.request import Delta, Usage
+from engine.snapshot import MissRow
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -32,6 +33,7 @@ class RequestRecord:
         request_id: Its id, also in the reply's headers.
         metrics: Where its counts go.
         started: ``time.perf_counter()`` at its arrival.
+        namespace: Name of the key it came with; empty for the simple key, or none.
         model_id: The model that served it; empty where none did.
         asked_model: The name the client asked for, where it is another one.
         agent_id: The agent it belongs to.
@@ -45,6 +47,7 @@ class RequestRecord:
     request_id: str
     metrics: Metrics
     started: float = field(default_factory=time.perf_counter)
+    namespace: str = ""
     model_id: str = ""
     asked_model: str = ""
     agent_id: str = ""
@@ -131,6 +134,8 @@ def _headers_of(record: RequestRecord) -> list[tuple[bytes, bytes]]:
 
 def _line(method: str, path: str, status: int, duration_s: float, record: RequestRecord) -> str:
     parts = [f"{record.request_id} {method} {path} {status} {duration_s:.3f}s"]
+    if record.namespace:
+        parts.append(f"key={record.namespace}")
     if record.model_id:
         parts.append(f"model={record.model_id!r}")
     if record.asked_model:
@@ -143,8 +148,27 @@ def _line(method: str, path: str, status: int, duration_s: float, record: Reques
             f"prompt={usage.num_prompt_tokens} cached={usage.num_cached_tokens} "
             f"generated={usage.num_generated_tokens} queue={usage.queue_s:.3f}s"
         )
+        if usage.miss.num_prompt_tokens:
+            parts.append(_miss_fields(usage.miss))
         if usage.ttft_s is not None:
             parts.append(f"ttft={usage.ttft_s:.3f}s")
     if record.error:
         parts.append(f"error={record.error!r}")
     return " ".join(parts)
+
+
+def _miss_fields(miss: MissRow) -> str:
+    """Where the prompt's tokens came from and, where known ones were lost, why."""
+    fields = [
+        f"hot={miss.num_hot_tokens} warm={miss.num_warm_tokens} "
+        f"lost={miss.num_lost_tokens} new={miss.num_new_tokens}"
+    ]
+    if miss.is_miss:
+        fields.append(f"miss={miss.cause.value!r}")
+        if miss.part:
+            fields.append(f"part={miss.part!r}")
+        if miss.changed_token is not None:
+            fields.append(f"changed_at={miss.changed_token}")
+        if miss.lost_s is not None:
+            fields.append(f"lost_s={miss.lost_s:.3f}")
+    return " ".join(fields)

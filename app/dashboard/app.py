@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from datetime import tzinfo
@@ -14,8 +15,10 @@ from textual.binding import Binding
 from textual.message import Message
 from textual.worker import get_current_worker
 
+from app.dashboard.departure import WATCH_S, is_hung_up, leave_on_signals
 from app.dashboard.screens.help import HelpScreen
 from app.dashboard.screens.main import HELP, MainScreen, MainSettings
+from app.paths import find_paths
 from engine.commands import Shutdown
 from engine.face import EngineFace
 from styles import FOLDER
@@ -47,6 +50,7 @@ class StokerApp(App[bool]):
         start: Starts the engine, and what goes with it, after the first paint; None starts the
             engine alone.
         theme: Name of the theme it opens in, Stoker's own or one of Textual's.
+        exports_folder: Where agents' files go and come from; None is the data folder's own.
     """
 
     TITLE = "Stoker"
@@ -72,6 +76,7 @@ class StokerApp(App[bool]):
         screenshot_folder: Path | None = None,
         start: Callable[[], None] | None = None,
         theme: str = DARK.name,
+        exports_folder: Path | None = None,
     ) -> None:
         super().__init__()
         self._engine = engine
@@ -84,6 +89,7 @@ class StokerApp(App[bool]):
             glyphs=ASCII if plain_glyphs else UNICODE,
             zone=zone,
             screenshot_folder=screenshot_folder or Path.cwd(),
+            exports_folder=exports_folder or find_paths().exports_dir,
         )
         self.set_class(plain_glyphs, "-plain", update=False)
         for own_theme in THEMES:
@@ -122,6 +128,16 @@ class StokerApp(App[bool]):
         self._engine.send(Shutdown(drain_s=DRAIN_S))
         self.notify("draining: running turns may finish; q again leaves now", timeout=DRAIN_S)
         self._await_engine()
+
+    def leave_with_terminal(self) -> None:
+        """Leaves in good order when a signal asks for it, or when the terminal is closed."""
+        leave_on_signals(self.action_leave)
+        if sys.stdin.isatty():
+            self.set_interval(WATCH_S, self._look_at_terminal)
+
+    def _look_at_terminal(self) -> None:
+        if is_hung_up(sys.stdin.fileno()) and not self._is_leaving:
+            self.action_leave()
 
     def on_engine_stopped(self) -> None:
         """The engine is done: so is the dashboard."""

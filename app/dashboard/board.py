@@ -56,7 +56,7 @@ class Board(Container):
         yield LoadingPane()
         yield WelcomePane()
         yield AgentsPane()
-        yield AgentDetail()
+        yield AgentDetail(self._zone)
         yield BlockMapPane()
         yield ThroughputPane()
         yield BatchPane()
@@ -67,7 +67,7 @@ class Board(Container):
     def selected(self) -> AgentRow | None:
         """The selected agent as last shown."""
         row = self.query_one(AgentsPane).selected
-        return self._shown.agent(row.agent_id) if row else None
+        return self._shown.agent(row.agent_id, row.namespace) if row else None
 
     def show(self, snapshot: EngineSnapshot) -> None:
         """Draws the parts that may change at every poll."""
@@ -91,7 +91,7 @@ class Board(Container):
         self.query_one(BlockMapPane).update_from(
             BlockMapSlice(
                 pool=self._shown.pool,
-                agent_ids=tuple(row.agent_id for row in agents),
+                agent_ids=tuple(row.title for row in agents),
                 num_pending=self._shown.disk.num_pending,
             )
         )
@@ -99,8 +99,7 @@ class Board(Container):
 
     def show_detail(self) -> None:
         """Draws the selected agent."""
-        row = self.selected
-        self.query_one(AgentDetail).update_from(self.detail_of(row.agent_id if row else None))
+        self.query_one(AgentDetail).update_from(self.detail_of(self.selected))
 
     def show_trend(self, trend: Trend) -> None:
         """Draws the charts."""
@@ -108,9 +107,9 @@ class Board(Container):
             ThroughputSlice(now=self._shown.throughput, trend=trend)
         )
 
-    def detail_of(self, agent_id: str | None) -> DetailSlice:
-        """What the explainer shows of an agent."""
-        agent = self._shown.agent(agent_id) if agent_id is not None else None
+    def detail_of(self, row: AgentRow | None) -> DetailSlice:
+        """What the explainer shows of an agent, as it is now."""
+        agent = self._shown.agent(row.agent_id, row.namespace) if row is not None else None
         return DetailSlice(agent=agent, prefill_tok_s=self._prefill_tok_s)
 
     def maximise(self, pane: Pane[Any] | None) -> None:

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
+from pathlib import Path
 from typing import Any
 
 from textual.message import Message
 from textual.message_pump import MessagePump
 
-from engine.commands import AbortAgent, EvictAgent, EvictIdle, ForkAgent, PinAgent, WarmAgent
+from engine.commands import (
+    AbortAgent,
+    EvictAgent,
+    EvictIdle,
+    Eviction,
+    ExportAgent,
+    ExportedAgent,
+    ForkAgent,
+    ImportAgent,
+    PinAgent,
+    RemoveAgent,
+    WarmAgent,
+)
 from engine.errors import StokerError
 from engine.face import EngineFace
+from engine.snapshot import AgentRow
 from widgets.format import clean, short_bytes
 
 
@@ -41,51 +55,92 @@ class EngineDispatch:
         self._engine = engine
         self._receiver = receiver
 
-    def evict(self, agent_id: str) -> None:
+    def evict(self, agent: AgentRow) -> None:
         """Drops one agent's cache."""
-        command = EvictAgent(agent_id=agent_id)
-        self._report(
-            command.done, lambda freed: f"{clean(agent_id)} evicted, {short_bytes(freed)} freed"
-        )
+        command = EvictAgent(agent_id=agent.agent_id, namespace=agent.namespace)
+        self._report(command.done, lambda done: _evicted_words(agent.agent_id, done))
         self._engine.send(command)
 
     def evict_idle(self) -> None:
         """Drops the caches of all idle, unpinned agents."""
         command = EvictIdle()
-        self._report(command.done, lambda freed: f"idle agents evicted, {short_bytes(freed)} freed")
+        self._report(command.done, lambda done: _evicted_words("idle agents", done))
         self._engine.send(command)
 
-    def warm(self, agent_id: str) -> None:
+    def warm(self, agent: AgentRow) -> None:
         """Brings one agent's cache back from disk."""
-        command = WarmAgent(agent_id=agent_id)
+        command = WarmAgent(agent_id=agent.agent_id, namespace=agent.namespace)
         self._report(
-            command.done, lambda tokens: f"{clean(agent_id)} is in memory, {tokens:,} tokens"
+            command.done, lambda tokens: f"{clean(agent.agent_id)} is in memory, {tokens:,} tokens"
         )
         self._engine.send(command)
 
-    def fork(self, agent_id: str) -> None:
-        """Makes a new agent that starts from one agent's cache."""
-        command = ForkAgent(agent_id=agent_id)
-        self._report(command.done, lambda name: f"{clean(agent_id)} forked as {clean(name)}")
+    def fork(self, agent: AgentRow, turn: int | None = None) -> None:
+        """Makes a new agent that starts from one agent's cache, now or at the end of a turn."""
+        command = ForkAgent(agent_id=agent.agent_id, turn=turn, namespace=agent.namespace)
+        place = "" if turn is None else f" after turn {turn}"
+        self._report(
+            command.done, lambda name: f"{clean(agent.agent_id)} forked{place} as {clean(name)}"
+        )
         self._engine.send(command)
 
-    def pin(self, agent_id: str, *, pinned: bool) -> None:
+    def pin(self, agent: AgentRow, *, pinned: bool) -> None:
         """Pins or unpins one agent."""
-        command = PinAgent(agent_id=agent_id, pinned=pinned)
+        command = PinAgent(agent_id=agent.agent_id, pinned=pinned, namespace=agent.namespace)
         self._report(
             command.done,
-            lambda is_pinned: f"{clean(agent_id)} {'pinned' if is_pinned else 'unpinned'}",
+            lambda is_pinned: f"{clean(agent.agent_id)} {'pinned' if is_pinned else 'unpinned'}",
         )
         self._engine.send(command)
 
-    def abort(self, agent_id: str) -> None:
+    def abort(self, agent: AgentRow) -> None:
         """Ends one agent's turns."""
-        command = AbortAgent(agent_id=agent_id)
-        self._report(command.done, lambda ended: _aborted_words(agent_id, ended))
+        command = AbortAgent(agent_id=agent.agent_id, namespace=agent.namespace)
+        self._report(command.done, lambda ended: _aborted_words(agent.agent_id, ended))
+        self._engine.send(command)
+
+    def remove(self, agent: AgentRow) -> None:
+        """Forgets one agent."""
+        command = RemoveAgent(agent_id=agent.agent_id, namespace=agent.namespace)
+        self._report(
+            command.done,
+            lambda freed: f"{clean(agent.agent_id)} removed, {short_bytes(freed)} freed",
+        )
+        self._engine.send(command)
+
+    def export(self, agent: AgentRow, path: Path) -> None:
+        """Writes one agent into a file."""
+        command = ExportAgent(agent_id=agent.agent_id, path=path, namespace=agent.namespace)
+        self._report(command.done, lambda done: _exported_words(agent.agent_id, done))
+        self._engine.send(command)
+
+    def take_in(self, path: Path) -> None:
+        """Takes an agent in from a file."""
+        command = ImportAgent(path=path)
+        self._report(
+            command.done,
+            lambda done: f"{clean(done.agent_id)} imported, {done.num_tokens:,} tokens on disk",
+        )
         self._engine.send(command)
 
     def _report(self, future: Future[Any], describe: Callable[[Any], str]) -> None:
         future.add_done_callback(lambda done: self._receiver.post_message(_answer(done, describe)))
+
+
+def _evicted_words(who: str, eviction: Eviction) -> str:
+    words = f"{clean(who)} evicted, {short_bytes(eviction.freed_bytes)} freed"
+    num_tokens, num_kept = eviction.num_tokens, eviction.num_disk_tokens
+    if not num_tokens:
+        return words
+    if num_kept == num_tokens:
+        return f"{words}; all of it stays on disk"
+    if not num_kept:
+        return f"{words}; nothing of it is on disk"
+    return f"{words}; {num_kept:,} of {num_tokens:,} tokens stay on disk"
+
+
+def _exported_words(agent_id: str, exported: ExportedAgent) -> str:
+    return f"{clean(agent_id)} exported, {short_bytes(exported.num_bytes)} in {exported.path}"
 
 
 def _aborted_words(agent_id: str, num_ended: int) -> str:

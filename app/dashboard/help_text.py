@@ -36,7 +36,7 @@ COLUMN_MEANING: tuple[tuple[str, str], ...] = (
     ("shared", "share of the bytes in memory that other agents hold too"),
     ("hit", "share of the last prompt that came from the cache; marked if some was on disk"),
     ("ttft", "time to the first token of the last turn"),
-    ("last miss", "why prompt tokens had to be recomputed"),
+    ("last miss", "which part of the prompt changed, or what became of the cache; tokens lost"),
 )
 
 

@@ -97,6 +97,24 @@ def evict_idle(idle: Sequence[AgentRow]) -> Question:
     )
 
 
+def remove(detail: DetailSlice, agent: AgentRow) -> Question:
+    """About one agent, its name, and its cache in memory and on disk."""
+    num_tokens = agent.num_context_tokens
+    if agent.hot_bytes or agent.warm_bytes:
+        cost = recompute_words(num_tokens, detail.prefill_tok_s)
+        lines = [f"Its cache is lost in memory and on disk: {cost} to get it back."]
+    else:
+        lines = ["It has no cache; only its name and its history are lost."]
+    if agent.shared_bytes:
+        lines.append(f"{short_bytes(agent.shared_bytes)} is shared with other agents and stays.")
+    if agent.pinned:
+        lines.append("It is pinned: somebody meant to keep it.")
+    lines.append("Export it first (o) to keep it in a file.")
+    return Question(
+        text=f"Remove {clean(agent.agent_id)}?", consequences=tuple(lines), verb="remove"
+    )
+
+
 def abort(agent: AgentRow) -> Question:
     """About one agent's turn."""
     num_generated = agent.num_generated_tokens

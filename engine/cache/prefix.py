@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from engine.cache.block import BLOCK_TOKENS, KVBlock
+from engine.cache.checkpoint import Place
 from engine.cache.pool import BlockPool
 
 
@@ -15,8 +16,9 @@ class PrefixMatch:
 
     Attributes:
         blocks: Full blocks, in order.
-        partial: A block whose first tokens come next, or None.
-        num_partial_tokens: How many of its tokens match.
+        partial: A block whose first tokens come next, or the checkpoint at the end; None where
+            the match ends with a full block.
+        num_partial_tokens: How many of its tokens match; may be 0 for a checkpoint.
     """
 
     blocks: tuple[KVBlock, ...] = ()
@@ -47,12 +49,7 @@ def match_prefix(
             may match in part (a changed end, or the unsealed tail).
     """
     limit = len(token_ids) - 1
-    blocks: list[KVBlock] = []
-    for block_hash in hashes[: limit // BLOCK_TOKENS]:
-        block = pool.lookup(block_hash)
-        if block is None:
-            break
-        blocks.append(block)
+    blocks = known_blocks(pool, hashes[: limit // BLOCK_TOKENS])
     if not _continues(own_table, blocks):
         return PrefixMatch(tuple(blocks))
     candidate = own_table[len(blocks)]
@@ -61,6 +58,37 @@ def match_prefix(
     if num_partial == 0:
         return PrefixMatch(tuple(blocks))
     return PrefixMatch(tuple(blocks), candidate, num_partial)
+
+
+def match_checkpoint(
+    pool: BlockPool, hashes: Sequence[bytes], places: Sequence[Place]
+) -> PrefixMatch:
+    """Matches up to the last place of a prompt that has a checkpoint and all blocks before it.
+
+    Args:
+        pool: Where blocks and checkpoints are looked up.
+        hashes: ``chain_hashes`` of the prompt.
+        places: Where a checkpoint may be, the last place first.
+    """
+    if not places:
+        return PrefixMatch()
+    blocks = known_blocks(pool, hashes[: places[0].num_blocks])
+    for place in places:
+        checkpoint = pool.lookup(place.name) if place.num_blocks <= len(blocks) else None
+        if checkpoint is not None:
+            return PrefixMatch(tuple(blocks[: place.num_blocks]), checkpoint, place.num_rest)
+    return PrefixMatch()
+
+
+def known_blocks(pool: BlockPool, hashes: Sequence[bytes]) -> list[KVBlock]:
+    """The blocks of a chain that are in the pool, up to the first that is not."""
+    blocks: list[KVBlock] = []
+    for block_hash in hashes:
+        block = pool.lookup(block_hash)
+        if block is None:
+            break
+        blocks.append(block)
+    return blocks
 
 
 def _continues(own_table: Sequence[KVBlock], blocks: Sequence[KVBlock]) -> bool:
@@ -73,8 +101,8 @@ def _continues(own_table: Sequence[KVBlock], blocks: Sequence[KVBlock]) -> bool:
     return not blocks or own_table[len(blocks) - 1] is blocks[-1]
 
 
-def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
-    """How many tokens two sequences have in common at their beginning."""
+def common_prefix(left: Sequence[object], right: Sequence[object]) -> int:
+    """How many tokens (or hashes) two sequences have in common at their beginning."""
     num_common = 0
     for a, b in zip(left, right, strict=False):
         if a != b:

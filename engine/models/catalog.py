@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import ModelLoadError, ModelNotFoundError
-from engine.models.bundled import BUNDLED_MODEL_ID, ensure
+from engine.models.bundled import BUNDLED_MODEL_ID, bundled_folder, ensure
 from engine.models.folder import Manifest, hash_file, write_whole
 
 BUNDLED = "bundled"
@@ -61,6 +61,41 @@ def find_model(
     return ModelSource(model_id=folder.name, path=folder, fingerprint=_fingerprint(hashes))
 
 
+def known_fingerprint(reference: str, models_dir: Path) -> str | None:
+    """The fingerprint that ``find_model`` gave last time, if the files have not changed since.
+
+    Reads no weights and prepares nothing.
+
+    Args:
+        reference: As for ``find_model``.
+        models_dir: The folder that holds converted models.
+    """
+    try:
+        if reference == BUNDLED:
+            stamps = Manifest.read(bundled_folder(models_dir)).files
+            hashes = {name: stamp.sha256 for name, stamp in stamps.items() if _counts(name)}
+            return _fingerprint(hashes)
+        return _remembered_fingerprint(Path(reference).expanduser().resolve(), models_dir)
+    except (OSError, ModelLoadError):
+        return None
+
+
+def _remembered_fingerprint(folder: Path, models_dir: Path) -> str | None:
+    remembered = _read_stamps(_stamps_path(folder, models_dir / _STAMPS_FOLDER))
+    names = {path.name for path in folder.iterdir() if _counts(path.name)}
+    if not names or names != set(remembered):
+        return None
+    for name, stamp in remembered.items():
+        status = (folder / name).stat()
+        if (status.st_size, status.st_mtime_ns) != (stamp.get("size_bytes"), stamp.get("mtime_ns")):
+            return None
+    return _fingerprint({name: str(stamp["sha256"]) for name, stamp in remembered.items()})
+
+
+def _stamps_path(folder: Path, stamps_dir: Path) -> Path:
+    return stamps_dir / f"{hashlib.sha256(bytes(folder)).hexdigest()}.json"
+
+
 def _check_folder(folder: Path, reference: str) -> None:
     if not folder.is_dir():
         raise ModelNotFoundError(reference, (BUNDLED, "the path of a model folder"))
@@ -86,7 +121,7 @@ def _hash_files(
 
     What is remembered lies beside the converted models, for the folder may be somebody else's.
     """
-    remembered_path = stamps_dir / f"{hashlib.sha256(bytes(folder)).hexdigest()}.json"
+    remembered_path = _stamps_path(folder, stamps_dir)
     remembered = _read_stamps(remembered_path)
     paths = sorted(path for path in folder.iterdir() if _counts(path.name))
     stamps: dict[str, dict[str, Any]] = {}

@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Sequence
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer
-
+from engine.cache.reply import ReplyTokens
 from engine.errors import InvalidRequestError, ModelLoadError
-from engine.messages import Message, Role, ToolSpec
+from engine.messages import Message, RenderedPrompt, Role, ToolSpec
+from engine.models.codec import TextCodec
 from engine.models.detokenizer import Detokenizer, token_decoder
-from engine.models.reply_memo import ReplyMemo
+from engine.models.outline import Outline, mark_turns
+from engine.models.prompt_encoder import PromptEncoder
 from engine.models.special_text import Disguise, SpecialStrings
-from engine.models.template import ChatTemplate, Turn
-from engine.models.turns import fit_turns, parse_tools, parse_turns
+from engine.models.template import ChatTemplate
+from engine.models.turns import fit_turns, parse_tools, parse_turns, without_labels
 
 # The engine needs the cores; and with parallelism on, tokenizers writes a warning to the
 # terminal whenever the process forks.
@@ -45,23 +45,19 @@ class ModelChat:
         config = _read_json(folder / "config.json")
         tokenizer_config = _read_json(folder / "tokenizer_config.json", optional=True)
         self._max_context_tokens = _context_limit(config, folder)
-        self._tokenizer = _read_tokenizer(folder)
-        self._literal_tokenizer = _read_tokenizer(folder)
-        self._literal_tokenizer.encode_special_tokens = True
-        special = {
-            token_id: added.content
-            for token_id, added in self._tokenizer.get_added_tokens_decoder().items()
-            if added.special
-        }
-        self._special_strings = SpecialStrings(list(special.values()))
-        self._special_ids = frozenset(special)
-        self._replies = ReplyMemo()
+        self._codec = _read_codec(folder)
+        self._special_strings = SpecialStrings(list(self._codec.special_ids))
+        self._encoder = PromptEncoder(self._codec, self._special_strings)
         self._template = _read_template(folder, tokenizer_config)
         ends = _configured_ends(folder, config)
-        ends.add(self._tokenizer.token_to_id(_token_text(tokenizer_config.get("eos_token"))))
+        tokenizer = self._codec.tokenizer
+        ends.add(tokenizer.token_to_id(_token_text(tokenizer_config.get("eos_token"))))
         ends.add(self._template_end())
         self._end_token_ids = frozenset(end for end in ends if end is not None)
-        self._token_decoder = token_decoder(self._tokenizer)
+        self._end_strings = frozenset(
+            text for text, end in self._codec.special_ids.items() if end in self._end_token_ids
+        )
+        self._token_decoder = token_decoder(tokenizer)
 
     @property
     def max_context_tokens(self) -> int:
@@ -77,12 +73,26 @@ class ModelChat:
         """A fresh detokenizer for one generation; it belongs to one thread."""
         return self._token_decoder()
 
-    def render_chat(
-        self, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()
-    ) -> tuple[int, ...]:
-        """Token ids of a conversation, ending where the assistant's reply starts.
+    def spell(self, token_ids: Sequence[int]) -> str:
+        """The text of tokens, special ones included; broken characters are replaced."""
+        return self._codec.decode(token_ids)
 
-        Where the last message is the assistant's own, the reply continues it.
+    def render_chat(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[ToolSpec] = (),
+        *,
+        namespace: str = "",
+    ) -> RenderedPrompt:
+        """A conversation as tokens, ending where the assistant's reply starts.
+
+        Where the last message is the assistant's own, the reply continues it. Replies that were
+        generated here keep the tokens they were generated in.
+
+        Args:
+            messages: The conversation, system prompt first.
+            tools: What the model may call.
+            namespace: Whose replies may be recognised.
 
         Raises:
             InvalidRequestError: There are no messages, the model has no chat template, or the
@@ -90,33 +100,42 @@ class ModelChat:
         """
         if not messages:
             raise InvalidRequestError("messages must not be empty")
+        if self._template is None:
+            raise InvalidRequestError("this model has no chat template: use raw completions")
         turns, functions = parse_turns(messages), parse_tools(tools)
-        if not self._special_strings.occur_in([turns, functions]):
-            return self._encode(self._render(turns, functions))
-        disguise = self._special_strings.disguise([turns, functions])
-        rendered = self._render(disguise.put_on(turns), disguise.put_on(functions))
-        return self._encode_disguised(rendered, disguise)
+        disguise: Disguise | None = None
+        if self._special_strings.occur_in([turns, functions]):
+            disguise = self._special_strings.disguise([turns, functions])
+            turns, functions = disguise.put_on(turns), disguise.put_on(functions)
+        last = turns[-1]
+        continues = last["role"] == Role.ASSISTANT and "tool_calls" not in last and len(turns) > 1
+        asked = turns[:-1] if continues else turns
+        fitted, native_tools = fit_turns(asked, functions, self._template.abilities)
+        rendered = self._template.render(without_labels(fitted), native_tools)
+        rendered += last["content"] if continues else ""
+        token_ids = self._encoder.encode(rendered, disguise, namespace)
+        skeleton = self._template.render(mark_turns(fitted), native_tools)
+        outline = Outline(
+            skeleton, fitted, self._special_strings, self._end_strings, has_tools=bool(native_tools)
+        )
+        return RenderedPrompt(
+            token_ids=token_ids,
+            parts=outline.parts_of(rendered, token_ids, self._codec.special_ids),
+        )
 
     def encode_text(self, text: str) -> tuple[int, ...]:
         """Token ids of plain text, for raw completions; special tokens in it are plain text.
 
         A beginning-of-sequence token is added where the tokenizer's own rules add one.
         """
-        return _ids(self._literal_tokenizer, text, add_special_tokens=True)
-
-    def _render(self, turns: list[Turn], tools: list[Turn]) -> str:
-        if self._template is None:
-            raise InvalidRequestError("this model has no chat template: use raw completions")
-        last = turns[-1]
-        continues = last["role"] == Role.ASSISTANT and "tool_calls" not in last and len(turns) > 1
-        asked = turns[:-1] if continues else turns
-        fitted, native_tools = fit_turns(asked, tools, self._template.abilities)
-        prompt = self._template.render(fitted, native_tools)
-        return prompt + last["content"] if continues else prompt
+        return tuple(self._codec.encode_alone(text))
 
     def remember_reply(
-        self, prompt_token_ids: Sequence[int], reply_token_ids: Sequence[int]
-    ) -> None:
+        self,
+        prompt_token_ids: Sequence[int],
+        reply_token_ids: Sequence[int],
+        namespace: str = "",
+    ) -> ReplyTokens | None:
         """Keeps how a reply was tokenised, where the tokenizer would do it otherwise.
 
         When the reply's text comes back in a prompt, the tokens that were generated stand for it.
@@ -124,56 +143,16 @@ class ModelChat:
         Args:
             prompt_token_ids: The prompt that was answered.
             reply_token_ids: What was generated, without the token that ended it.
+            namespace: Whose prompt it was.
+
+        Returns:
+            What ``recollect_replies`` needs after a restart; None where there is nothing to keep.
         """
-        opening = list(takewhile(self._is_text, reversed(prompt_token_ids)))[::-1]
-        run = (*opening, *takewhile(self._is_text, reply_token_ids))
-        text = self._tokenizer.decode(list(run), skip_special_tokens=False)
-        # Text cut inside a character cannot come back as it was.
-        if "\ufffd" not in text and _ids(self._tokenizer, text, add_special_tokens=False) != run:
-            self._replies.remember(text, run)
+        return self._encoder.remember(prompt_token_ids, reply_token_ids, namespace)
 
-    def _is_text(self, token_id: int) -> bool:
-        return token_id not in self._special_ids
-
-    def _encode(self, text: str) -> tuple[int, ...]:
-        """Encodes text with its special tokens; replies that were generated here keep their tokens.
-
-        Special tokens are never merged with their neighbours, so runs between them can be
-        replaced without touching the rest.
-        """
-        if not self._replies:
-            return _ids(self._tokenizer, text, add_special_tokens=False)
-        token_ids: list[int] = []
-        run: list[str] = []
-        for part, is_special in self._special_strings.split(text):
-            known = None if is_special else self._replies.recall(part)
-            if known is None:
-                run.append(part)
-                continue
-            token_ids += _ids(self._tokenizer, "".join(run), add_special_tokens=False)
-            run.clear()
-            token_ids += known
-        token_ids += _ids(self._tokenizer, "".join(run), add_special_tokens=False)
-        return tuple(token_ids)
-
-    def _encode_disguised(self, rendered: str, disguise: Disguise) -> tuple[int, ...]:
-        """Encodes text between special tokens on its own where it spells a special token.
-
-        Special tokens are never merged with their neighbours, so the rest, encoded in runs that
-        end at them, gets the ids it has in the whole.
-        """
-        token_ids: list[int] = []
-        run: list[str] = []
-        for part, _ in self._special_strings.split(rendered):
-            if disguise.marker not in part:
-                run.append(part)
-                continue
-            token_ids += self._encode("".join(run))
-            run.clear()
-            literal = disguise.take_off(part)
-            token_ids += _ids(self._literal_tokenizer, literal, add_special_tokens=False)
-        token_ids += self._encode("".join(run))
-        return tuple(token_ids)
+    def recollect_replies(self, replies: Iterable[ReplyTokens]) -> None:
+        """Takes in what ``remember_reply`` returned before a restart, oldest first."""
+        self._encoder.recollect(replies)
 
     def _template_end(self) -> int | None:
         """The special token that the template puts after a reply; None if it puts none."""
@@ -189,13 +168,7 @@ class ModelChat:
             return None
         after = text.partition(_REPLY_MARK)[2]
         first = next((part for part, special in self._special_strings.split(after) if special), "")
-        return self._tokenizer.token_to_id(first)
-
-
-def _ids(tokenizer: Tokenizer, text: str, *, add_special_tokens: bool) -> tuple[int, ...]:
-    # A batch of one: unlike ``encode`` it lets other threads run, the engine's above all.
-    [encoding] = tokenizer.encode_batch_fast([text], add_special_tokens=add_special_tokens)
-    return tuple(encoding.ids)
+        return self._codec.special_ids.get(first)
 
 
 def _read_json(path: Path, *, optional: bool = False) -> dict[str, Any]:
@@ -212,10 +185,10 @@ def _read_json(path: Path, *, optional: bool = False) -> dict[str, Any]:
     return fields
 
 
-def _read_tokenizer(folder: Path) -> Tokenizer:
+def _read_codec(folder: Path) -> TextCodec:
     path = folder / "tokenizer.json"
     try:
-        return Tokenizer.from_buffer(path.read_bytes())
+        return TextCodec(path.read_bytes())
     except OSError as error:
         raise ModelLoadError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:

@@ -8,14 +8,40 @@ stand for it, or the cache after them is lost.
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from dataclasses import dataclass
+
+from engine.cache.reply import ReplyTokens
 
 MAX_TOKENS = 1_000_000
 """Tokens of all remembered replies; the oldest are forgotten first."""
 
+MAX_PER_PLACE = 4
+"""Replies to one prompt that are remembered; a client may ask again and keep either."""
+
+_HEAD_CHARS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class RememberedReply:
+    """A reply and its text.
+
+    Attributes:
+        tokens: The tokens that were generated for it, and where.
+        opening: The text that the prompt gave.
+        text: All of its text, opening included.
+    """
+
+    tokens: ReplyTokens
+    opening: str
+    text: str
+
 
 class ReplyMemo:
-    """Text between two special tokens, and the tokens that were generated for it. Thread-safe."""
+    """Replies by the tokens before them. Thread-safe.
+
+    Two agents may write the same words in different tokens, so a text alone does not name a reply.
+    """
 
     def __init__(self, max_tokens: int = MAX_TOKENS) -> None:
         """Remembers nothing yet.
@@ -25,26 +51,55 @@ class ReplyMemo:
         """
         self._max_tokens = max_tokens
         self._num_tokens = 0
-        self._replies: OrderedDict[str, tuple[int, ...]] = OrderedDict()
+        self._places: OrderedDict[bytes, list[RememberedReply]] = OrderedDict()
+        self._heads: Counter[str] = Counter()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         """How many replies are remembered."""
-        return len(self._replies)
+        return sum(map(len, self._places.values()))
 
-    def remember(self, text: str, token_ids: tuple[int, ...]) -> None:
-        """Keeps the tokens of a text; a later choice for the same text replaces an earlier one."""
+    def __contains__(self, prefix_digest: bytes) -> bool:
+        """Whether a reply to that prompt is remembered."""
+        return prefix_digest in self._places
+
+    def may_hold(self, text: str) -> bool:
+        """Whether a text begins as some remembered reply does; cheap, to be asked first."""
+        heads = self._heads
+        return bool(heads) and text.startswith(tuple(heads))
+
+    def remember(self, reply: RememberedReply) -> None:
+        """Keeps a reply; one of the same text to the same prompt is replaced."""
+        digest = reply.tokens.prefix_digest
         with self._lock:
-            self._num_tokens += len(token_ids) - len(self._replies.pop(text, ()))
-            self._replies[text] = token_ids
+            here = self._places.setdefault(digest, [])
+            self._places.move_to_end(digest)
+            for old in [r for r in here if r.text == reply.text]:
+                self._drop(here, old)
+            here.insert(0, reply)
+            self._count(reply, 1)
+            for old in here[MAX_PER_PLACE:]:
+                self._drop(here, old)
             while self._num_tokens > self._max_tokens:
-                _, oldest = self._replies.popitem(last=False)
-                self._num_tokens -= len(oldest)
+                _, forgotten = self._places.popitem(last=False)
+                for old in forgotten:
+                    self._count(old, -1)
 
-    def recall(self, text: str) -> tuple[int, ...] | None:
-        """The tokens of a text, if it was generated here."""
+    def recall(self, prefix_digest: bytes) -> tuple[RememberedReply, ...]:
+        """The replies to a prompt, newest first."""
         with self._lock:
-            token_ids = self._replies.get(text)
-            if token_ids is not None:
-                self._replies.move_to_end(text)
-            return token_ids
+            if prefix_digest not in self._places:
+                return ()
+            self._places.move_to_end(prefix_digest)
+            return tuple(self._places[prefix_digest])
+
+    def _drop(self, here: list[RememberedReply], old: RememberedReply) -> None:
+        here.remove(old)
+        self._count(old, -1)
+
+    def _count(self, reply: RememberedReply, step: int) -> None:
+        self._num_tokens += step * len(reply.tokens.token_ids)
+        # Replaced whole, because ``may_hold`` reads it without the lock.
+        heads = Counter(self._heads)
+        heads[reply.opening[:_HEAD_CHARS]] += step
+        self._heads = +heads

@@ -36,6 +36,10 @@ class SpecialStrings:
         if position < len(text):
             yield text[position:], False
 
+    def find_all(self, text: str) -> list[str]:
+        """The special strings of a text in order."""
+        return self._pattern.findall(text)
+
     def disguise(self, value: Any) -> Disguise:
         """A disguise whose marker occurs nowhere in ``value``."""
         used = {char for text in _texts_of(value) for char in text if ord(char) in _PRIVATE_USE}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby, takewhile
 from typing import Any
 
 from engine.errors import InvalidRequestError
@@ -12,6 +13,9 @@ from engine.models.template import TemplateAbilities, Turn
 
 TOOL_CALL_OPEN = "<tool_call>"
 TOOL_CALL_CLOSE = "</tool_call>"
+LABELS = "labels"
+"""The field of a turn that says what it was made of; not for templates."""
+
 _JOIN = "\n\n"
 _TOOLS_INTRO = """# Tools
 
@@ -28,9 +32,38 @@ To call one, write its name and arguments as JSON between <tool_call> and </tool
 
 
 def parse_turns(messages: Sequence[Message]) -> list[Turn]:
-    """Messages as template turns, tool calls parsed, results named after their calls."""
+    """Messages as template turns, tool calls parsed, results named after their calls.
+
+    Clients send the results of one set of calls in any order, and write the arguments of a call
+    anew: both become the same whatever a client does.
+    """
     names = {call.call_id: call.name for message in messages for call in message.tool_calls}
-    return [_parse_turn(message, names) for message in messages]
+    turns = [_parse_turn(message, names) for message in _in_order_of_calls(messages)]
+    num_leading = _num_leading_system(turns)
+    for number, turn in enumerate(turns, start=1 - num_leading):
+        label = "system" if number < 1 else f"message {number} ({turn['role']})"
+        turn[LABELS] = (label,)
+    return turns
+
+
+def without_labels(turns: Iterable[Turn]) -> list[Turn]:
+    """The turns as templates may see them."""
+    return [{name: turn[name] for name in turn if name != LABELS} for turn in turns]
+
+
+def _in_order_of_calls(messages: Sequence[Message]) -> Iterator[Message]:
+    places: dict[str | None, int] = {}
+
+    def place(message: Message) -> int:
+        return places.get(message.tool_call_id, len(places))
+
+    for is_result, run in groupby(messages, lambda message: message.role is Role.TOOL):
+        if is_result:
+            yield from sorted(run, key=place)
+            continue
+        for message in run:
+            yield message
+            places = {call.call_id: number for number, call in enumerate(message.tool_calls)}
 
 
 def _parse_turn(message: Message, names: dict[str, str]) -> Turn:
@@ -55,8 +88,13 @@ def _parse_call(call: ToolCall) -> dict[str, Any]:
     return {
         "type": "function",
         "id": call.call_id,
-        "function": {"name": call.name, "arguments": arguments},
+        "function": {"name": call.name, "arguments": _sorted(arguments)},
     }
+
+
+def _sorted(value: Any) -> Any:
+    """Nested JSON data with the keys of its objects in order."""
+    return json.loads(canonical_json(value))
 
 
 def parse_tools(tools: Sequence[ToolSpec]) -> list[Turn]:
@@ -73,7 +111,11 @@ def _parse_function(tool: ToolSpec) -> dict[str, Any]:
         parameters = json.loads(tool.parameters_json or "{}")
     except ValueError:
         raise InvalidRequestError(f"the parameters of tool {tool.name!r} are not JSON") from None
-    return {"name": tool.name, "description": tool.description, "parameters": parameters}
+    return {
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": _sorted(parameters),
+    }
 
 
 def fit_turns(
@@ -115,14 +157,16 @@ def _tools_as_text(turns: Sequence[Turn], tools: Sequence[Turn]) -> list[Turn]:
     section = _TOOLS_INTRO + lines + _TOOLS_OUTRO
     if written and written[0]["role"] == "system":
         text = section + _JOIN + written[0]["content"]
-        return [{**written[0], "content": text}, *written[1:]]
-    return [{"role": "system", "content": section}, *written]
+        labels = ("tools", *written[0][LABELS])
+        return [{**written[0], "content": text, LABELS: labels}, *written[1:]]
+    return [{"role": "system", "content": section, LABELS: ("tools",)}, *written]
 
 
 def _without_calls(turn: Turn) -> Turn:
     """The turn with its tool calls, or its tool result, written out as text."""
     if turn["role"] == "tool":
-        return {"role": "tool", "content": f"<tool_response>\n{turn['content']}\n</tool_response>"}
+        text = f"<tool_response>\n{turn['content']}\n</tool_response>"
+        return {"role": "tool", "content": text, LABELS: turn[LABELS]}
     if "tool_calls" not in turn:
         return turn
     calls = [
@@ -130,7 +174,7 @@ def _without_calls(turn: Turn) -> Turn:
         for call in turn["tool_calls"]
     ]
     text = "\n".join([turn["content"], *calls] if turn["content"] else calls)
-    return {"role": turn["role"], "content": text}
+    return {"role": turn["role"], "content": text, LABELS: turn[LABELS]}
 
 
 def _merge_results(turns: Iterable[Turn]) -> list[Turn]:
@@ -142,23 +186,30 @@ def _merge_results(turns: Iterable[Turn]) -> list[Turn]:
             merged.append(turn)
             in_results = False
         elif in_results:
-            merged[-1] = {"role": "user", "content": f"{merged[-1]['content']}\n{turn['content']}"}
+            merged[-1] = _joined(merged[-1], turn, "\n")
         else:
-            merged.append({"role": "user", "content": turn["content"]})
+            merged.append({**turn, "role": "user"})
             in_results = True
     return merged
 
 
 def _as_reminder(turn: Turn) -> Turn:
     text = f"<system-reminder>\n{turn['content']}\n</system-reminder>"
-    return {"role": "user", "content": text}
+    return {**turn, "role": "user", "content": text}
+
+
+def _joined(first: Turn, second: Turn, separator: str) -> Turn:
+    text = separator.join(filter(None, (first["content"], second["content"])))
+    return {**first, "content": text, LABELS: first[LABELS] + second[LABELS]}
 
 
 def _merge_leading_system(turns: Sequence[Turn]) -> list[Turn]:
-    num_leading = 0
-    while num_leading < len(turns) and turns[num_leading]["role"] == "system":
-        num_leading += 1
+    num_leading = _num_leading_system(turns)
     return [*_merge_roles(turns[:num_leading]), *turns[num_leading:]]
+
+
+def _num_leading_system(turns: Sequence[Turn]) -> int:
+    return sum(1 for _ in takewhile(lambda turn: turn["role"] == "system", turns))
 
 
 def _merge_roles(turns: Sequence[Turn]) -> list[Turn]:
@@ -169,7 +220,7 @@ def _merge_roles(turns: Sequence[Turn]) -> list[Turn]:
             merged.append(turn)
             continue
         last = merged[-1]
-        joined = {**last, "content": _JOIN.join(filter(None, (last["content"], turn["content"])))}
+        joined = _joined(last, turn, _JOIN)
         calls = [*last.get("tool_calls", ()), *turn.get("tool_calls", ())]
         merged[-1] = {**joined, "tool_calls": calls} if calls else joined
     return merged

@@ -66,7 +66,7 @@ def install(model: Any, profile: DeviceProfile) -> tuple[Words, Words]:
         What is on, and what is not and why, in words.
     """
     uninstall()
-    ops: HostOps = NativeOps(profile.kernels) if profile.kernels else NumpyOps()
+    ops = host_ops(profile)
     blocks = _host_blocks(model, ops)
     for block_class in {type(block.stock) for block in blocks.values()}:
         _replace(block_class, "__call__", _block_call(blocks, block_class.__call__))
@@ -78,6 +78,11 @@ def install(model: Any, profile: DeviceProfile) -> tuple[Words, Words]:
     for module in _modules_with_swiglu():
         _replace(module, "swiglu", swiglu)
     return _words(blocks, len(getattr(model, "layers", ())))
+
+
+def host_ops(profile: DeviceProfile) -> HostOps:
+    """What the processor computes with: the native kernels, or numpy where there are none."""
+    return NativeOps(profile.kernels) if profile.kernels else NumpyOps()
 
 
 def uninstall() -> None:

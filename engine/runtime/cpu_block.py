@@ -19,10 +19,16 @@ from numpy.typing import NDArray
 
 from engine.runtime.cpu_ops import Attended, Floats, HostArray, HostOps, Projection, host_array
 from engine.runtime.cpu_packed import is_packable, pack_levels
+from engine.runtime.cpu_quantised import AttendedPacked
 from engine.runtime.cpu_rope import RotaryAngles, is_known_rope
+from engine.runtime.quantised import QuantisedCache
+from engine.runtime.quantised_host import HostQuantisedOps, append_quantised
 from engine.runtime.ragged import RaggedLayer
 
 MAX_KEPT_ROWS = 2048
+
+HostCache = Any
+"""A ``KVCache`` or a ``QuantisedCache``: what a host block appends to by itself."""
 
 _LINEAR_NAMES = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
                  "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")  # fmt: skip
@@ -100,14 +106,20 @@ def _norm(module: Any) -> Norm:
 
 def sequence_caches(
     cache: Any, num_sequences: int, num_tokens: int, mask: Any
-) -> Sequence[KVCache]:
+) -> Sequence[HostCache]:
     """Each sequence's own cache, where a host block can write to them; empty where not."""
     if isinstance(cache, RaggedLayer):
         caches = cache.caches if num_tokens == 1 else ()
     else:
         caches = (cache,) if num_sequences == 1 else ()
     is_causal = mask is None if num_tokens == 1 else isinstance(mask, str) and mask == "causal"
-    return caches if is_causal and all(type(each) is KVCache for each in caches) else ()
+    return caches if is_causal and all(_is_for_host(each) for each in caches) else ()
+
+
+def _is_for_host(cache: Any) -> bool:
+    if isinstance(cache, QuantisedCache):
+        return isinstance(cache.ops, HostQuantisedOps)
+    return type(cache) is KVCache
 
 
 class HostBlock:
@@ -155,7 +167,7 @@ class HostBlock:
         )
         return sum(part.packed.num_bytes for part in parts if part.packed is not None)
 
-    def run(self, x: mx.array, caches: Sequence[KVCache]) -> mx.array:
+    def run(self, x: mx.array, caches: Sequence[HostCache]) -> mx.array:
         """The block's output; appends keys and values to the caches.
 
         Args:
@@ -185,7 +197,7 @@ class HostBlock:
         self._ops.linear(x, by, out, num_rows)
         return out
 
-    def _attend(self, x: HostArray, caches: Sequence[KVCache], num_rows: int) -> HostArray:
+    def _attend(self, x: HostArray, caches: Sequence[HostCache], num_rows: int) -> HostArray:
         queries = self._multiply("queries", self._query, x, num_rows)
         keys = self._multiply("keys", self._key, x, num_rows)
         values = self._multiply("values", self._value, x, num_rows)
@@ -206,7 +218,7 @@ class HostBlock:
         queries: HostArray,
         keys: HostArray,
         values: HostArray,
-        caches: Sequence[KVCache],
+        caches: Sequence[HostCache],
         num_tokens: int,
     ) -> HostArray:
         shape = (len(caches), num_tokens, self._num_kv_heads, -1)
@@ -216,16 +228,33 @@ class HostBlock:
         each = queries.array[:num_rows].reshape(len(caches), num_tokens, self._num_heads, -1)
         mixed = self._scratch.rows("mixed", num_rows, self._num_heads * new_values.shape[-1])
         output = mixed.array[:num_rows].reshape(len(caches), num_tokens, self._num_heads, -1)
-        parts = [
-            Attended(each[i], *append(cache, new_keys[i], new_values[i]), output[i])
-            for i, cache in enumerate(caches)
-        ]
-        if not self._ops.attend(parts, self._scale, num_tokens > 1):
+        if not self._attend_caches(caches, each, (new_keys, new_values), output):
             raise ValueError("the attention kernel does not do this head width")
         return mixed
 
+    def _attend_caches(
+        self,
+        caches: Sequence[HostCache],
+        queries: Floats,
+        new: tuple[Floats, Floats],
+        output: Floats,
+    ) -> bool:
+        """Appends to each sequence's cache and attends to all of it; arrays are by sequence."""
+        plain: list[Attended] = []
+        packed: list[AttendedPacked] = []
+        for cache, query, keys, values, out in zip(caches, queries, *new, output, strict=True):
+            if isinstance(cache, QuantisedCache):
+                rows = append_quantised(cache, keys, values)
+                packed.append(AttendedPacked(query, *rows, out))
+            else:
+                plain.append(Attended(query, *append(cache, keys, values), out))
+        causal = queries.shape[1] > 1
+        if packed:
+            return self._ops.attend_quantised(packed, self._scale, causal)
+        return self._ops.attend(plain, self._scale, causal)
 
-def _positions(caches: Sequence[KVCache], num_tokens: int) -> NDArray[np.int64]:
+
+def _positions(caches: Sequence[HostCache], num_tokens: int) -> NDArray[np.int64]:
     starts = np.array([cache.offset for cache in caches], np.int64)
     return (starts[:, None] + np.arange(num_tokens)).reshape(-1)
 

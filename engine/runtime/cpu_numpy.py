@@ -9,6 +9,14 @@ from numpy.typing import NDArray
 
 from engine.runtime.cpu_ops import Attended, Floats, HostArray, Projection, Rotation, host_array
 from engine.runtime.cpu_packed import PackedWeights
+from engine.runtime.cpu_quantised import (
+    AttendedPacked,
+    PackedRows,
+    dequantised,
+    numpy_quantise,
+    turn_factors,
+    turned,
+)
 
 NUMPY_TILE_ROWS = 128
 NUMPY_VECTOR_ROWS = 8
@@ -81,6 +89,19 @@ class NumpyOps:
             num_queries = part.queries.shape[0]
             for start in range(0, num_queries, NUMPY_TILE_ROWS):
                 _attend_tile(part, start, min(start + NUMPY_TILE_ROWS, num_queries), scale, causal)
+        return True
+
+    def quantise(self, rows: Floats, into: PackedRows, is_key: bool) -> bool:
+        """Quantises rows behind those that are there."""
+        numpy_quantise(rows, into, is_key)
+        return True
+
+    def attend_quantised(self, parts: Sequence[AttendedPacked], scale: float, causal: bool) -> bool:
+        """Attention over one sequence's keys and values as plain numbers, one after another."""
+        for part in parts:
+            queries = turned(part.queries, turn_factors(part.keys.width)[1])
+            keys, values = dequantised(part.keys), dequantised(part.values)
+            self.attend([Attended(queries, keys, values, part.output)], scale, causal)
         return True
 
 

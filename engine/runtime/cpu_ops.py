@@ -12,6 +12,12 @@ from numpy.typing import NDArray
 
 from engine.runtime.blas import Kernels
 from engine.runtime.cpu_packed import GROUP_WEIGHTS, PackedWeights, pack_weights
+from engine.runtime.cpu_quantised import (
+    AttendedPacked,
+    PackedRows,
+    native_quantise,
+    native_rows,
+)
 
 Floats = NDArray[np.float32]
 
@@ -124,6 +130,16 @@ class HostOps(Protocol):
             False where the widths are not ones it can do; then nothing is written.
         """
 
+    def quantise(self, rows: Floats, into: PackedRows, is_key: bool) -> bool:
+        """Appends rows, [tokens, kv_heads, width], to quantised ones; keys are turned first.
+
+        Returns:
+            False where the widths are not ones it can do; then nothing is written.
+        """
+
+    def attend_quantised(self, parts: Sequence[AttendedPacked], scale: float, causal: bool) -> bool:
+        """The same as ``attend`` over quantised keys and values."""
+
 
 class NativeOps:
     """The native kernels."""
@@ -207,18 +223,46 @@ class NativeOps:
     def attend(self, parts: Sequence[Attended], scale: float, causal: bool) -> bool:
         """Attention of all parts in one call."""
         rows = np.array([_native_part(part) for part in parts], np.int64)
-        queries, keys, values = parts[0].queries, parts[0].keys, parts[0].values
+        keys, values = parts[0].keys, parts[0].values
         num_scores = sum(part.queries.shape[0] * part.keys.shape[1] for part in parts)
-        quick = num_scores * queries.shape[1] * queries.shape[2] <= QUICK_MULTIPLICATIONS
-        refused: int = (self._quick if quick else self._long).stoker_attention(
+        refused: int = self._library(num_scores, parts[0].queries).stoker_attention(
             rows.ctypes.data,
             len(parts),
-            queries.shape[1],
+            parts[0].queries.shape[1],
             keys.shape[0],
-            queries.shape[2],
+            keys.shape[2],
             values.shape[2],
             scale,
             int(causal),
+        )
+        return refused == 0
+
+    def _library(self, num_scores: int, queries: Floats) -> Any:
+        """The form of the kernels for an attention of so many queries times keys."""
+        quick = num_scores * queries.shape[1] * queries.shape[2] <= QUICK_MULTIPLICATIONS
+        return self._quick if quick else self._long
+
+    def quantise(self, rows: Floats, into: PackedRows, is_key: bool) -> bool:
+        """Quantises rows behind those that are there."""
+        return native_quantise(self._quick, rows, into, is_key)
+
+    def attend_quantised(self, parts: Sequence[AttendedPacked], scale: float, causal: bool) -> bool:
+        """Attention of all parts in one call, reading keys and values as they are kept."""
+        rows = np.array([_native_packed_part(part) for part in parts], np.int64)
+        packed, keys, values = native_rows(parts), parts[0].keys, parts[0].values
+        num_scores = sum(part.queries.shape[0] * part.keys.num_rows for part in parts)
+        refused: int = self._library(num_scores, parts[0].queries).stoker_attention_quantised(
+            rows.ctypes.data,
+            packed.ctypes.data,
+            len(parts),
+            parts[0].queries.shape[1],
+            keys.num_heads,
+            keys.width,
+            values.width,
+            scale,
+            int(causal),
+            keys.quantisation.group_size,
+            keys.quantisation.num_bits,
         )
         return refused == 0
 
@@ -240,6 +284,24 @@ def _native_part(part: Attended) -> tuple[int, ...]:
     )
 
 
+def _native_packed_part(part: AttendedPacked) -> tuple[int, ...]:
+    """The same without keys and values, which ``native_rows`` describes."""
+    q, o = part.queries.strides, part.output.strides
+    return (
+        part.queries.ctypes.data,
+        0,
+        0,
+        part.output.ctypes.data,
+        part.queries.shape[0],
+        part.keys.num_rows,
+        *(q[0] // 4, q[1] // 4, 0, 0, 0, 0, o[0] // 4, o[1] // 4),
+    )
+
+
+_ANSWERING = {"attention", "attention_quantised", "pack", "quantise"}
+"""Kernels that say whether they could."""
+
+
 def _declare(library: Any) -> None:
     pointer, count, number = ctypes.c_void_p, ctypes.c_long, ctypes.c_float
     declarations = {
@@ -251,8 +313,12 @@ def _declare(library: Any) -> None:
         "swiglu": [pointer] * 3 + [count],
         "rope": [pointer] * 4 + [count] * 4 + [ctypes.c_int],
         "attention": [pointer] + [count] * 5 + [number, ctypes.c_int],
+        "attention_quantised": [pointer] * 2
+        + [count] * 5
+        + [number, ctypes.c_int, count, ctypes.c_int],
+        "quantise": [pointer] * 4 + [count] * 7 + [ctypes.c_int],
     }
     for name, arguments in declarations.items():
         function = getattr(library, f"stoker_{name}")
         function.argtypes = arguments
-        function.restype = ctypes.c_int if name in {"attention", "pack"} else None
+        function.restype = ctypes.c_int if name in _ANSWERING else None

@@ -7,17 +7,18 @@ import math
 import os
 import platform
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 
+from engine.memory import MemoryLimits
+from engine.runtime import container
 from engine.runtime.blas import Kernels, KernelsUnavailableError, load_kernels
 
 CUDA_PACKAGES = ("mlx-cuda", "mlx-cuda-12", "mlx-cuda-13")
 CUDA_DEVICE_FILE = Path("/dev/nvidiactl")
 CPU_QUOTA_FILE = Path("/sys/fs/cgroup/cpu.max")
-MEMORY_LIMIT_FILE = Path("/sys/fs/cgroup/memory.max")
 MEMORY_SHARE = 0.75
 WIRED_SHARE = 0.9
 """Share of the recommended working set that may stay wired on metal."""
@@ -49,7 +50,7 @@ class DeviceProfile:
         description: Chip or processor name.
         fast_paths: What is on, in words.
         fallbacks: What could not be switched on and why, in words.
-        memory_limit_bytes: What weights and caches together may use.
+        memory_limits: What the process may use.
         compute_dtype: Type of weights and KV: ``float32`` on ``cpu``, whose 16-bit arithmetic is
             emulated; ``model`` elsewhere, the model's own type.
         kernels: The CPU profile's native kernels; None elsewhere or where they are not there.
@@ -59,22 +60,9 @@ class DeviceProfile:
     description: str = ""
     fast_paths: tuple[str, ...] = ()
     fallbacks: tuple[str, ...] = ()
-    memory_limit_bytes: int = 0
+    memory_limits: MemoryLimits = field(default_factory=lambda: MemoryLimits(0))
     compute_dtype: str = "float32"
     kernels: Kernels | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryReading:
-    """Memory in use now.
-
-    Attributes:
-        active_bytes: Live mlx arrays.
-        footprint_bytes: The whole process.
-    """
-
-    active_bytes: int
-    footprint_bytes: int
 
 
 def prepare(cache_dir: Path) -> DevicePlan:
@@ -115,17 +103,10 @@ def detect(plan: DevicePlan) -> DeviceProfile:
         description=_processor_name(),
         fast_paths=plan.fast_paths,
         fallbacks=plan.fallbacks,
-        memory_limit_bytes=int(_total_memory_bytes() * MEMORY_SHARE),
+        memory_limits=MemoryLimits(int(total_memory_bytes() * MEMORY_SHARE)),
         compute_dtype="float32",
         kernels=plan.kernels,
     )
-
-
-def read_memory() -> MemoryReading:
-    """Reads how much memory is in use; needs mlx to have been imported."""
-    import mlx.core as mx
-
-    return MemoryReading(mx.get_active_memory(), psutil.Process().memory_info().rss)
 
 
 def num_compute_threads() -> int:
@@ -149,7 +130,6 @@ def _accelerator(name: str, plan: DevicePlan) -> DeviceProfile:
 
     facts = mx.device_info()
     working_set = int(facts.get("max_recommended_working_set_size", 0))
-    total = working_set or int(facts.get("memory_size", 0)) or _total_memory_bytes()
     if name == "metal" and working_set:
         mx.set_wired_limit(int(working_set * WIRED_SHARE))
     return DeviceProfile(
@@ -157,9 +137,28 @@ def _accelerator(name: str, plan: DevicePlan) -> DeviceProfile:
         description=str(facts.get("device_name", "") or platform.processor()),
         fast_paths=plan.fast_paths,
         fallbacks=plan.fallbacks,
-        memory_limit_bytes=int(total * (1.0 if working_set else MEMORY_SHARE)),
+        memory_limits=accelerator_limits(
+            working_set, int(facts.get("memory_size", 0)), is_shared=name == "metal"
+        ),
         compute_dtype="model",
     )
+
+
+def accelerator_limits(
+    working_set_bytes: int, device_bytes: int, *, is_shared: bool
+) -> MemoryLimits:
+    """What may be used on an accelerator.
+
+    Args:
+        working_set_bytes: What its driver recommends; 0 where it recommends nothing.
+        device_bytes: Its memory; 0 where it does not say.
+        is_shared: Whether that is the machine's memory.
+    """
+    host_bytes = int(total_memory_bytes() * MEMORY_SHARE)
+    own_bytes = working_set_bytes or int(device_bytes * MEMORY_SHARE)
+    if is_shared:
+        return MemoryLimits(min(own_bytes or host_bytes, host_bytes))
+    return MemoryLimits(own_bytes or host_bytes, host_bytes)
 
 
 def _has_cuda() -> bool:
@@ -178,11 +177,7 @@ def _processor_name() -> str:
     return next(named, "") or platform.processor() or platform.machine()
 
 
-def _total_memory_bytes() -> int:
-    """Memory of the machine, or of the container where that is less."""
+def total_memory_bytes() -> int:
+    """Memory of the machine, or what the container allows of it."""
     total = psutil.virtual_memory().total
-    try:
-        limit = MEMORY_LIMIT_FILE.read_text().strip()
-    except OSError:
-        return total
-    return min(total, int(limit)) if limit.isdigit() else total
+    return min(total, container.memory_limit_bytes() or total)

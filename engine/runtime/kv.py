@@ -1,106 +1,203 @@
-"""Layer caches of a sequence, cut into detached blocks and put together again."""
+"""A sequence's cache, cut into detached blocks and checkpoints and put together again."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.models.cache import KVCache, make_prompt_cache
+from mlx.utils import tree_flatten
 
-from engine.cache.block import blocks_for
-from engine.cache.spec import CacheSpec
+from engine.cache.layers.config import Config
+from engine.cache.layers.extractors import STATE_ELEMENT_BYTES
+from engine.cache.spec import CacheSpec, LayerGroup, LayerKind, merged_groups
+from engine.cache.spec_from_config import spec_difference, spec_from_config
+from engine.errors import EngineFailedError
+from engine.runtime.layer_caches import LayerCaches, leaf_caches, make_layer_caches
+from engine.runtime.layer_codecs import LayerCodec, Part, bytes_per_row, codec_of
+from engine.runtime.payload_layout import PayloadLayout
 
-LayerCaches = list[Any]
-"""A sequence's own cache: one mlx-lm cache per layer."""
+Payload = tuple[Part, ...]
+"""What a block or a checkpoint holds: a part of each layer's cache, lists of caches unfolded."""
 
-Payload = tuple[tuple[mx.array, mx.array], ...]
-"""KV of a block: keys and values of each layer, shape [1, kv_heads, tokens, head_dim]."""
+MakeCaches = Callable[[], LayerCaches]
+"""Makes a sequence's empty caches."""
 
 
-def describe_cache(model: Any) -> CacheSpec:
-    """Finds out what a model's cache looks like by running one token through it.
+def after_a_token(model: Any, make_caches: MakeCaches) -> list[Any]:
+    """All caches of a sequence of one token, lists of caches unfolded.
 
     Args:
         model: A loaded mlx-lm model.
+        make_caches: Makes its caches.
     """
-    caches = make_prompt_cache(model)
+    caches = make_caches()
     mx.eval(model(mx.array([[0]]), cache=caches))
-    bytes_per_token = sum(_bytes_per_token(cache) for cache in caches)
-    other = sorted({type(cache).__name__ for cache in caches if type(cache) is not KVCache})
-    layout = "-".join(_layout(cache) for cache in caches[:1])
+    return list(leaf_caches(caches))
+
+
+def config_difference(model: Any, config: Config) -> str:
+    """How what a model's layers keep differs from what its config promises.
+
+    Args:
+        model: A loaded mlx-lm model.
+        config: Its config.
+
+    Returns:
+        The difference in words; empty if there is none, or if the config or the cache is not
+        understood.
+    """
+    leaves = after_a_token(model, partial(make_layer_caches, model))
+    measured = describe_cache(leaves)
+    arrays = [x for _, x in tree_flatten([leaf.state for leaf in leaves]) if _is_array(x)]
+    element_bytes = min((array.dtype.size for array in arrays), default=STATE_ELEMENT_BYTES)
+    expected = spec_from_config(config, element_bytes)
+    if expected is None or not measured.reusable:
+        return ""
+    return spec_difference(expected, measured)
+
+
+def describe_cache(leaves: Sequence[Any]) -> CacheSpec:
+    """What a model's cache looks like.
+
+    Args:
+        leaves: What ``after_a_token`` gave.
+    """
+    described = [_described(leaf) for leaf in leaves]
+    layouts = Counter(layout for _, layout in described)
+    unknown = {type(leaf).__name__ for leaf in leaves if codec_of(leaf) is None}
+    unused = {"nothing in some layers" for leaf in leaves if leaf.empty()}
+    reasons = sorted(unknown | unused)
     return CacheSpec(
-        num_layers=len(caches),
-        bytes_per_token=max(1, bytes_per_token),
-        kv_format=f"v1 {len(caches)} layers {layout}",
-        reusable=not other,
-        reason=f"layers keep {', '.join(other)}" if other else "",
+        groups=merged_groups(group for group, _ in described),
+        kv_format="v1 " + " + ".join(f"{num} layers {layout}" for layout, num in layouts.items()),
+        reusable=not reasons,
+        reason=f"layers keep {', '.join(reasons)}" if reasons else "",
     )
 
 
-def _bytes_per_token(cache: Any) -> int:
-    keys, values = getattr(cache, "keys", None), getattr(cache, "values", None)
-    if not isinstance(keys, mx.array) or not isinstance(values, mx.array):
-        return 0
-    return sum(array.nbytes // array.shape[2] for array in (keys, values))
+def _described(leaf: Any) -> tuple[LayerGroup, str]:
+    codec = codec_of(leaf)
+    if codec is not None and not leaf.empty():
+        return codec.describe(leaf)
+    # Charged as if it kept rows of every token: it may.
+    keys, values = getattr(leaf, "keys", None), getattr(leaf, "values", None)
+    known = _is_array(keys) and _is_array(values)
+    group = LayerGroup(
+        kind=LayerKind.FULL, num_layers=1, bytes_per_token=bytes_per_row(leaf) if known else 0
+    )
+    return group, type(leaf).__name__
 
 
-def _layout(cache: Any) -> str:
-    keys, values = getattr(cache, "keys", None), getattr(cache, "values", None)
-    if not isinstance(keys, mx.array) or not isinstance(values, mx.array):
-        return type(cache).__name__
-    return f"{keys.dtype} k{keys.shape[1]}x{keys.shape[3]} v{values.shape[1]}x{values.shape[3]}"
+def _is_array(value: object) -> bool:
+    return isinstance(value, mx.array)
+
+
+def _codec(leaf: Any) -> LayerCodec:
+    codec = codec_of(leaf)
+    if codec is None:
+        raise EngineFailedError(f"a {type(leaf).__name__} cannot be cut into blocks")
+    return codec
+
+
+def payload_layout(leaves: Sequence[Any]) -> PayloadLayout:
+    """What the arrays of every payload look like.
+
+    Args:
+        leaves: What ``after_a_token`` gave.
+
+    Raises:
+        EngineFailedError: A layer's cache cannot be cut into blocks.
+    """
+    return tuple(_codec(leaf).layout(leaf) for leaf in leaves)
 
 
 def cut(caches: LayerCaches, start: int, stop: int) -> Payload:
-    """Copies a range of tokens out of a sequence's cache.
+    """Copies what a block of a range of tokens holds out of a sequence's cache.
 
-    The copies are evaluated and keep no bigger buffer alive. A cut of a whole buffer may share it:
-    rows that were written are never written again.
+    The copies are evaluated and share no memory with the cache: rows that are trimmed away are
+    written again.
 
     Args:
-        caches: Layer caches, all ``KVCache``.
+        caches: The sequence's cache.
         start: First token.
-        stop: One past the last token; at most the caches' offset.
+        stop: One past the last token; at most what the caches hold.
+
+    Raises:
+        EngineFailedError: They hold less.
     """
-    payload = tuple(
-        (
-            mx.contiguous(cache.keys[..., start:stop, :]),
-            mx.contiguous(cache.values[..., start:stop, :]),
-        )
-        for cache in caches
-    )
+    payload = tuple(_codec(leaf).cut(leaf, start, stop) for leaf in leaf_caches(caches))
     mx.eval(payload)
     return payload
 
 
+def checkpoint(caches: LayerCaches, start: int, stop: int) -> Payload:
+    """Copies what resuming after a token needs beside the blocks before ``start``.
+
+    Args:
+        caches: The sequence's cache.
+        start: Where its last full block ends.
+        stop: Tokens it is to be resumed after. Where layers keep windows or states, exactly what
+            the caches hold.
+
+    Raises:
+        EngineFailedError: They hold something else.
+    """
+    payload = tuple(_codec(leaf).checkpoint(leaf, start, stop) for leaf in leaf_caches(caches))
+    mx.eval(payload)
+    return payload
+
+
+def trim(caches: LayerCaches, num_tokens: int) -> None:
+    """Takes the last tokens of a sequence's cache back.
+
+    Args:
+        caches: The sequence's cache.
+        num_tokens: Tokens that stay; at most what it holds.
+
+    Raises:
+        EngineFailedError: It holds less, or a layer keeps a window or a state.
+    """
+    for leaf in leaf_caches(caches):
+        _codec(leaf).trim(leaf, num_tokens)
+
+
+def append(caches: LayerCaches, payload: Payload) -> None:
+    """Appends a block to a sequence's cache, instead of computing it.
+
+    Args:
+        caches: The sequence's cache.
+        payload: What ``cut`` gave.
+
+    Raises:
+        EngineFailedError: A layer keeps a window or a state.
+    """
+    leaves = list(leaf_caches(caches))
+    for leaf, part in zip(leaves, payload, strict=True):
+        _codec(leaf).append(leaf, part)
+    mx.eval([leaf.state for leaf in leaves])
+
+
 def gather(
-    payloads: Sequence[Payload], num_last_tokens: int, num_capacity_tokens: int
+    make_caches: MakeCaches, payloads: Sequence[Payload], num_tokens: int, num_capacity_tokens: int
 ) -> LayerCaches:
     """Builds a sequence's cache from blocks, with room to grow.
 
     Args:
-        payloads: Blocks in order, at least one.
-        num_last_tokens: Tokens to take of the last block.
+        make_caches: Makes the model's caches.
+        payloads: Blocks in order, at least one; the last a checkpoint where layers keep windows
+            or states.
+        num_tokens: Tokens to resume after; of the last block as many are taken as make them up.
         num_capacity_tokens: Tokens to make room for in all.
+
+    Raises:
+        EngineFailedError: The blocks are not those tokens', or the last is no checkpoint.
     """
-    caches: LayerCaches = []
-    for layer in range(len(payloads[0])):
-        cache = KVCache()
-        cache.keys = _join([p[layer][0] for p in payloads], num_last_tokens, num_capacity_tokens)
-        cache.values = _join([p[layer][1] for p in payloads], num_last_tokens, num_capacity_tokens)
-        cache.offset = sum(p[layer][0].shape[2] for p in payloads[:-1]) + num_last_tokens
-        caches.append(cache)
-    mx.eval([(cache.keys, cache.values) for cache in caches])
+    caches = make_caches()
+    leaves = list(leaf_caches(caches))
+    for leaf, *parts in zip(leaves, *payloads, strict=True):
+        _codec(leaf).fill(leaf, parts, num_tokens, num_capacity_tokens)
+    mx.eval([leaf.state for leaf in leaves])
     return caches
-
-
-def _join(parts: list[mx.array], num_last_tokens: int, num_capacity_tokens: int) -> mx.array:
-    parts = [*parts[:-1], parts[-1][..., :num_last_tokens, :]]
-    num_tokens = sum(part.shape[2] for part in parts)
-    # mlx-lm's cache grows in steps of its own by copying itself; room made here saves that.
-    num_room = max(0, blocks_for(num_capacity_tokens) * KVCache.step - num_tokens)
-    if num_room:
-        heads, width = parts[0].shape[1], parts[0].shape[3]
-        parts.append(mx.zeros((1, heads, num_room, width), parts[0].dtype))
-    return mx.concatenate(parts, axis=2)

@@ -6,10 +6,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from engine.cache.quantisation import KVQuantisation
 from engine.errors import ModelLoadError
 from engine.runtime.device import DeviceProfile
+
+if TYPE_CHECKING:
+    from engine.runtime.quantised import QuantisedOps
 
 Progress = Callable[[float, str], None]
 """Told the share that is done, 0-1, and what is being done."""
@@ -21,6 +25,8 @@ class LoadedModel:
 
     Attributes:
         runner: Runs it.
+        quantisation: How it keeps keys and values of full layers; None for lossless.
+        vocabulary_size: Token ids are below it.
         num_parameters: Parameter count.
         weight_bytes: Bytes of its weights in memory.
         architecture: ``model_type`` of its config.
@@ -33,6 +39,8 @@ class LoadedModel:
     """
 
     runner: Any
+    quantisation: KVQuantisation | None
+    vocabulary_size: int
     num_parameters: int
     weight_bytes: int
     architecture: str
@@ -44,15 +52,22 @@ class LoadedModel:
     load_s: float
 
 
-def load(path: Path, profile: DeviceProfile, progress: Progress) -> LoadedModel:
+def load(
+    path: Path,
+    profile: DeviceProfile,
+    progress: Progress,
+    quantisation: KVQuantisation | None = None,
+) -> LoadedModel:
     """Loads a model folder and tests it.
 
     Args:
         path: Folder with ``config.json``, weights and tokenizer.
         profile: The device to run on.
         progress: Told how far it is.
+        quantisation: How keys and values of full layers are to be kept; None for lossless.
 
     Raises:
+        KVFormatError: The group size does not divide the heads' width, but another does.
         ModelLoadError: The folder is not a model that can be run here.
     """
     began_s = time.monotonic()
@@ -61,9 +76,8 @@ def load(path: Path, profile: DeviceProfile, progress: Progress) -> LoadedModel:
     from mlx.utils import tree_flatten
     from mlx_lm.utils import load_model
 
-    from engine.runtime import cpu, ragged
-    from engine.runtime.runner import ModelRunner
-    from engine.runtime.selftest import self_test
+    from engine.runtime import cpu, kv, ragged
+    from engine.runtime.fitting import fit
 
     progress(0.4, "reading weights")
     try:
@@ -76,14 +90,20 @@ def load(path: Path, profile: DeviceProfile, progress: Progress) -> LoadedModel:
     fast_paths, notes = cpu.install(model, profile) if profile.name == "cpu" else ((), ())
     ragged.install()
     progress(0.8, "self-test")
-    runner = ModelRunner(model)
-    result = self_test(model, runner, int(config.get("vocab_size", 64)))
-    runner.batches = result.batches
+    difference = kv.config_difference(model, config)
+    if difference:
+        notes = (*notes, f"cache: {difference}")
+    vocabulary_size = int(config.get("vocab_size", 64))
+    fitted = fit(model, quantisation, lambda: quantised_ops(profile), vocabulary_size)
+    result = fitted.result
+    fitted.runner.batches = result.batches
     mx.clear_cache()
     parameters = [array for _, array in tree_flatten(model.parameters())]
     progress(1.0, "ready")
     return LoadedModel(
-        runner=runner,
+        runner=fitted.runner,
+        quantisation=fitted.quantisation,
+        vocabulary_size=vocabulary_size,
         num_parameters=sum(array.size for array in parameters),
         weight_bytes=sum(array.nbytes for array in parameters),
         architecture=str(config.get("model_type", "")),
@@ -94,6 +114,15 @@ def load(path: Path, profile: DeviceProfile, progress: Progress) -> LoadedModel:
         notes=(*notes, *result.reasons),
         load_s=time.monotonic() - began_s,
     )
+
+
+def quantised_ops(profile: DeviceProfile) -> QuantisedOps:
+    """What a device does with quantised keys and values."""
+    from engine.runtime import cpu
+    from engine.runtime.quantised_host import HostQuantisedOps
+    from engine.runtime.quantised_mlx import MlxQuantisedOps
+
+    return HostQuantisedOps(cpu.host_ops(profile)) if profile.name == "cpu" else MlxQuantisedOps()
 
 
 def _use_float32(model: Any, mx: Any) -> None:

@@ -13,7 +13,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.models.cache import ArraysCache, KVCache, RotatingKVCache
+from mlx_lm.models.cache import ArraysCache, CacheList, KVCache, RotatingKVCache
+
+from engine.runtime.quantised import QuantisedCache, QuantisedRows
+from engine.runtime.window import WindowCache
 
 _ATTENTION_NAME = "scaled_dot_product_attention"
 
@@ -53,6 +56,10 @@ class RaggedLayer:
         ]
         return keys, values
 
+    def keys_and_values(self) -> tuple[mx.array, mx.array]:
+        """The first sequence's rows, as a stand-in: attention reads each one's own."""
+        return self._rows[0]
+
     def make_mask(self, *args: object, **kwargs: object) -> None:
         """No mask: each sequence attends to all of its own cache."""
 
@@ -76,22 +83,30 @@ class RaggedLayer:
         return mx.concatenate(parts, axis=0)
 
 
-class RaggedState:
-    """One state-space layer's states of several sequences, stacked for a step and split after."""
+class RaggedState(ArraysCache):  # type: ignore[misc]
+    """One state-space layer's states of several sequences, stacked for a step and split after.
 
-    lengths = None
-    left_padding = None
+    Some models go by the class of their cache, so this has to be an ``ArraysCache`` too.
+    """
 
     def __init__(self, caches: Sequence[ArraysCache]) -> None:
-        """Stands in for an ``ArraysCache``."""
+        """Stands in for an ``ArraysCache``.
+
+        Args:
+            caches: Each sequence's own cache of this layer.
+        """
+        super().__init__(len(caches[0].cache))
         self._caches = caches
 
     def __getitem__(self, index: int) -> mx.array | None:
-        """The states stacked along the batch axis; None before the first token."""
+        """The states stacked along the batch axis; None before anybody's first token."""
         states = [cache[index] for cache in self._caches]
-        if any(state is None for state in states):
+        like = next((state for state in states if state is not None), None)
+        if like is None:
             return None
-        return mx.concatenate(states, axis=0)
+        # A sequence of one token has no state yet, and models begin with one of zeros.
+        filled = [mx.zeros_like(like) if state is None else state for state in states]
+        return mx.concatenate(filled, axis=0)
 
     def __setitem__(self, index: int, value: mx.array) -> None:
         """Gives each sequence its row back."""
@@ -107,33 +122,40 @@ class RaggedState:
             cache.advance(num_tokens)
 
 
-def ragged_layers(sequence_caches: Sequence[Sequence[Any]]) -> list[RaggedLayer | RaggedState]:
+_ROWS = (KVCache, QuantisedCache, WindowCache, RotatingKVCache)
+
+
+def ragged_layers(sequence_caches: Sequence[Sequence[Any]]) -> list[Any]:
     """Stand-ins for every layer, for a batch of sequences.
 
     Args:
-        sequence_caches: For each sequence its layer caches, as mlx-lm makes them.
+        sequence_caches: For each sequence its layer caches.
 
     Raises:
         TypeError: A layer keeps something that cannot be batched this way.
     """
+    # Layers of a kind share their offsets: one small array a step, not one a layer.
     offsets: dict[tuple[int, ...], mx.array] = {}
-    layers: list[RaggedLayer | RaggedState] = []
-    for caches in zip(*sequence_caches, strict=True):
-        if isinstance(caches[0], KVCache | RotatingKVCache):
-            # Layers of a kind share their offsets: one small array a step, not one a layer.
-            key = tuple(cache.offset for cache in caches)
-            if key not in offsets:
-                offsets[key] = mx.array(key, dtype=mx.int32)
-            layers.append(RaggedLayer(caches, offsets[key]))
-        elif isinstance(caches[0], ArraysCache):
-            layers.append(RaggedState(caches))
-        else:
-            raise TypeError(f"{type(caches[0]).__name__} cannot be batched")
-    return layers
+    return [_stand_in(caches, offsets) for caches in zip(*sequence_caches, strict=True)]
+
+
+def _stand_in(caches: Sequence[Any], offsets: dict[tuple[int, ...], mx.array]) -> Any:
+    """Stands in for one layer's caches of several sequences."""
+    if isinstance(caches[0], _ROWS):
+        key = tuple(cache.offset for cache in caches)
+        if key not in offsets:
+            offsets[key] = mx.array(key, dtype=mx.int32)
+        return RaggedLayer(caches, offsets[key])
+    if isinstance(caches[0], CacheList):
+        parts = zip(*(cache.caches for cache in caches), strict=True)
+        return CacheList(*(_stand_in(part, offsets) for part in parts))
+    if isinstance(caches[0], ArraysCache):
+        return RaggedState(caches)
+    raise TypeError(f"{type(caches[0]).__name__} cannot be batched")
 
 
 def install() -> None:
-    """Lets every loaded mlx-lm model module hand ragged layers to their own attention.
+    """Lets every loaded mlx-lm model module hand ragged layers and quantised rows to their own.
 
     Safe to call again, after further model modules were loaded or their attention replaced.
     """
@@ -146,18 +168,23 @@ def install() -> None:
 
 
 def _dispatch(attention: Callable[..., mx.array]) -> Callable[..., mx.array]:
+    def single(queries: mx.array, keys: Any, values: Any, cache: Any, **kwargs: Any) -> mx.array:
+        if isinstance(keys, QuantisedRows):
+            return keys.ops.attend(queries, keys, values, **kwargs)
+        return attention(queries, keys, values, cache=cache, **kwargs)
+
     def dispatched(
         queries: mx.array,
-        keys: mx.array,
-        values: mx.array,
+        keys: Any,
+        values: Any,
         cache: Any,
         scale: float,
         mask: mx.array | str | None,
         **kwargs: Any,
     ) -> mx.array:
         if isinstance(cache, RaggedLayer):
-            return cache.attend(attention, queries, scale=scale, **kwargs)
-        return attention(queries, keys, values, cache=cache, scale=scale, mask=mask, **kwargs)
+            return cache.attend(single, queries, scale=scale, **kwargs)
+        return single(queries, keys, values, cache, scale=scale, mask=mask, **kwargs)
 
     dispatched.knows_ragged = True  # type: ignore[attr-defined]
     return dispatched

@@ -8,14 +8,21 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
-from mlx_lm.models.cache import make_prompt_cache
+from mlx_lm.models.cache import KVCache
 from numpy.typing import NDArray
 
 from engine.cache.block import BLOCK_TOKENS
 from engine.cache.disk.records import TensorBytes
+from engine.cache.payload_span import PayloadSpan
 from engine.errors import EngineFailedError
 from engine.runtime import kv, kv_bytes
-from engine.runtime.kv import LayerCaches, Payload
+from engine.runtime.kv import Payload
+from engine.runtime.layer_caches import (
+    LayerCaches,
+    MakeFullCache,
+    leaf_caches,
+    make_layer_caches,
+)
 from engine.runtime.ragged import ragged_layers
 from engine.runtime.sampling import Sampler
 
@@ -38,37 +45,65 @@ class DecodeRow:
 class ModelRunner:
     """Runs one loaded model. Belongs to the thread that loaded it."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, make_full: MakeFullCache = KVCache) -> None:
         """Makes a runner.
 
         Args:
             model: A loaded, evaluated mlx-lm model with ``ragged.install`` done.
+            make_full: Makes the caches of layers that keep rows of every token.
+
+        Raises:
+            KVFormatError: Rows of this model do not fit the caches that ``make_full`` makes.
         """
         self._model = model
+        self._make_full = make_full
         # The part of the model below its output layer: a prompt needs no logits.
         body = getattr(model, "model", None)
         self._body = body if callable(body) else model
         self.batches = True
         """Whether several sequences may decode in one step; the self-test decides."""
-        self.spec = kv.describe_cache(model)
+        leaves = kv.after_a_token(model, self.new_cache)
+        self.spec = kv.describe_cache(leaves)
+        self._layout = kv.payload_layout(leaves) if self.spec.reusable else ()
 
-    def new_cache(self) -> LayerCaches:
-        """An empty cache for one sequence."""
-        caches: LayerCaches = make_prompt_cache(self._model)
-        return caches
+    @property
+    def model(self) -> Any:
+        """The model it runs."""
+        return self._model
+
+    def new_cache(self, max_window_tokens: int | None = None) -> LayerCaches:
+        """An empty cache for one sequence.
+
+        Args:
+            max_window_tokens: See ``make_layer_caches``.
+        """
+        return make_layer_caches(self._model, max_window_tokens, self._make_full)
 
     def restore(
         self, payloads: Sequence[object], num_last_tokens: int, num_capacity_tokens: int
     ) -> LayerCaches:
-        """A sequence's cache from block payloads; see ``kv.gather``."""
+        """A sequence's cache from full blocks and a last one; see ``kv.gather``.
+
+        Args:
+            payloads: Blocks in order, at least one. Where layers keep windows or states, the last
+                is a checkpoint.
+            num_last_tokens: Tokens to take of the last one; of a checkpoint all, maybe none.
+            num_capacity_tokens: Tokens to make room for in all.
+        """
+        num_tokens = (len(payloads) - 1) * BLOCK_TOKENS + num_last_tokens
         typed = [self._typed(payload) for payload in payloads]
-        return kv.gather(typed, num_last_tokens, num_capacity_tokens)
+        return kv.gather(self.new_cache, typed, num_tokens, num_capacity_tokens)
+
+    def trim(self, caches: LayerCaches, num_tokens: int) -> None:
+        """Makes a sequence's cache hold its first tokens only; see ``kv.trim``."""
+        kv.trim(caches, num_tokens)
 
     def append_block(self, caches: LayerCaches, payload: object) -> None:
-        """Appends a block's KV to a sequence's cache, instead of computing it."""
-        for cache, (keys, values) in zip(caches, self._typed(payload), strict=True):
-            cache.update_and_fetch(keys, values)
-        mx.eval([cache.state for cache in caches])
+        """Appends a block's KV to a sequence's cache, instead of computing it.
+
+        Only for models that need no checkpoints.
+        """
+        kv.append(caches, self._typed(payload))
 
     @staticmethod
     def _typed(payload: object) -> Payload:
@@ -80,17 +115,21 @@ class ModelRunner:
         """A block's KV as bytes; see ``kv_bytes.to_bytes``."""
         return kv_bytes.to_bytes(self._typed(payload))
 
-    def from_bytes(self, tensors: Sequence[TensorBytes]) -> Payload:
+    def from_bytes(self, tensors: Sequence[TensorBytes], span: PayloadSpan) -> Payload:
         """The payload again; see ``kv_bytes.from_bytes``."""
-        return kv_bytes.from_bytes(tensors)
+        return kv_bytes.from_bytes(tensors, self._layout, span)
 
     def cut_block(self, caches: LayerCaches, index: int) -> Payload:
         """Copies the full block of that index out of a sequence's cache."""
         return kv.cut(caches, index * BLOCK_TOKENS, (index + 1) * BLOCK_TOKENS)
 
     def cut_tail(self, caches: LayerCaches, num_tokens: int) -> Payload:
-        """Copies what follows the last full block of ``num_tokens`` tokens."""
-        return kv.cut(caches, num_tokens // BLOCK_TOKENS * BLOCK_TOKENS, num_tokens)
+        """Copies what follows the last full block of ``num_tokens`` tokens.
+
+        Where layers keep windows or states this is a checkpoint, and ``num_tokens`` is exactly
+        what the caches hold.
+        """
+        return kv.checkpoint(caches, num_tokens // BLOCK_TOKENS * BLOCK_TOKENS, num_tokens)
 
     def prefill(self, caches: LayerCaches, token_ids: Sequence[int]) -> None:
         """Appends tokens to a sequence's cache.
@@ -101,8 +140,22 @@ class ModelRunner:
         """
         hidden = self._body(mx.array([list(token_ids)]), cache=caches)
         # Only the caches are needed; what lies above the last layer's is never computed.
-        state = [cache.state for cache in caches if not cache.empty()]
+        state = [leaf.state for leaf in leaf_caches(caches) if not leaf.empty()]
         mx.eval(state if state else hidden)
+
+    def prompt_logits(self, caches: LayerCaches, token_ids: Sequence[int]) -> mx.array:
+        """Appends tokens to a sequence's cache, like ``prefill``, and gives what follows each.
+
+        Args:
+            caches: The sequence's cache.
+            token_ids: At least one token.
+
+        Returns:
+            Logits, shape [tokens, vocabulary].
+        """
+        logits: mx.array = self._model(mx.array([list(token_ids)]), cache=caches)[0]
+        mx.eval(logits)
+        return logits
 
     def decode(self, rows: Sequence[DecodeRow]) -> list[int | None]:
         """One step: appends a token to each sequence and chooses the next.

@@ -17,6 +17,17 @@ def test_agents_are_listed_and_shown(served: Served) -> None:
     rows = served.http.get("/v1/agents").json()["data"]
     assert [row["agent_id"] for row in rows] == ["repo-a", "session/sub", "nightly"]
     assert rows[0]["hit_ratio"] == 0.5
+    assert rows[0]["miss"] == {
+        "num_hot_tokens": 5,
+        "num_warm_tokens": 0,
+        "num_lost_tokens": 4,
+        "num_new_tokens": 1,
+        "cause": "evicted",
+        "changed_token": None,
+        "part": "",
+        "lost_s": 0.5,
+        "words": "evicted: 4 tokens, 0.5 s",
+    }
     assert served.http.get("/v1/agents/repo-a").json() == rows[0]
     assert served.http.get("/v1/agents/session/sub").json()["status"] == "decoding"
     assert served.http.get("/v1/agents/session%2Fsub").json()["pinned"] is True
@@ -25,7 +36,12 @@ def test_agents_are_listed_and_shown(served: Served) -> None:
 
 def test_an_agent_is_evicted(served: Served) -> None:
     reply = served.http.post("/v1/agents/repo-a/evict")
-    assert reply.json() == {"agent_id": "repo-a", "freed_bytes": 4096}
+    assert reply.json() == {
+        "agent_id": "repo-a",
+        "freed_bytes": 4096,
+        "num_tokens": 512,
+        "num_disk_tokens": 256,
+    }
     assert isinstance(served.engine.commands[-1], EvictAgent)
 
 

@@ -180,7 +180,7 @@ def test_tool_turns_become_calls_and_results(served: Served) -> None:
     assert ask(served, messages, tools=tools, tool_choice={"type": "auto"}).split("\n") == [
         'tool Bash {"a":2,"b":1,"type":"object"}',
         "user: run",
-        'assistant: Running.<Bash {"z": 1, "a": "ü"}><Read {}>',
+        'assistant: Running.<Bash {"a":"ü","z":1}><Read {}>',
         "tool: two",
         "tool: one",
         "[image left out: this model does not see images]",

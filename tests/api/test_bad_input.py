@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from engine.messages import RenderedPrompt
 from tests.api.conftest import Served
 from tests.api.word_engine import MODEL_ID
 
@@ -187,7 +188,9 @@ def test_a_fault_of_the_server_names_the_request_and_nothing_else(served: Served
     class Broken:
         max_context_tokens = 100
 
-        def render_chat(self, messages: object, tools: object = ()) -> tuple[int, ...]:
+        def render_chat(
+            self, messages: object, tools: object = (), *, namespace: str = ""
+        ) -> RenderedPrompt:
             raise RuntimeError("a secret path")
 
         def encode_text(self, text: str) -> tuple[int, ...]:

@@ -108,3 +108,58 @@ def test_without_an_id_the_tools_and_the_system_prompt_give_a_hint(served: Serve
     assert plain == "anon"
     assert brief.startswith("anon-")
     assert len({plain, brief, long}) == 3
+
+
+TOOL = {"name": "Read", "input_schema": {"type": "object"}}
+SEARCH = {"type": "web_search_20250305", "name": "web_search"}
+MARKED = {"type": "text", "text": "hi", "cache_control": {"type": "ephemeral"}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "agent_id"),
+    [
+        ({}, "s/side"),
+        ({"tools": []}, "s/side"),
+        ({"tools": [SEARCH]}, "s/side"),
+        ({"tools": [TOOL]}, "s"),
+        ({"system": [MARKED]}, "s"),
+        ({"messages": [{"role": "user", "content": [MARKED]}]}, "s"),
+        ({"cache_control": {"type": "ephemeral"}}, "s"),
+    ],
+)
+def test_what_a_coding_agent_asks_beside_its_conversation_is_an_agent_of_its_own(
+    served: Served, fields: dict[str, Any], agent_id: str
+) -> None:
+    for name, session in (
+        ("X-Claude-Code-Session-Id", {}),
+        ("accept", {"metadata": {"user_id": '{"session_id": "s"}'}}),
+    ):
+        headers = {name: "s", "user-agent": "claude-cli/2.1.329 (external, cli)"}
+        body = {"max_tokens": 9, "messages": [USER], **session, **fields}
+        assert served.http.post("/v1/messages", json=body, headers=headers).status_code == 200
+        assert served.engine.requests[-1].agent_id == agent_id
+
+
+def test_a_title_for_opencode_is_an_agent_of_its_own(served: Served) -> None:
+    tool = {"type": "function", "function": {"name": "read"}}
+    agents = []
+    for tools in ([], [tool]):
+        headers = {"x-session-id": "s", "user-agent": "opencode/1.18.33 ai-sdk"}
+        body = {"messages": [USER], "tools": tools}
+        served.http.post("/v1/chat/completions", json=body, headers=headers)
+        agents.append(served.engine.requests[-1].agent_id)
+    assert agents == ["s/side", "s"]
+
+
+def test_other_clients_without_tools_keep_their_session(served: Served) -> None:
+    assert agent_of(served, {"X-Claude-Code-Session-Id": "s"}) == "s"
+    assert agent_of(served, {"x-session-id": "s"}) == "s"
+
+
+def test_a_sub_agent_is_never_a_side_request(served: Served) -> None:
+    headers = {
+        "X-Claude-Code-Session-Id": "s",
+        "x-claude-code-agent-id": "sub",
+        "user-agent": "claude-cli/2.1.329",
+    }
+    assert agent_of(served, headers) == "s/sub"

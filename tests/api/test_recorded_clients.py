@@ -73,7 +73,11 @@ def test_sub_agents_of_one_session_are_agents_of_their_own(served: Served) -> No
 @pytest.mark.parametrize(
     ("name", "agent_id"),
     [
-        ("cc2014-bash-02", "00000000-0000-4000-8000-000000000000"),
+        ("cc2014-bash-02", "00000000-0000-4000-8000-000000000000/side"),
+        ("cc2014-bash-04", "00000000-0000-4000-8000-000000000000"),
+        ("cc-bare-notools-sysp-01", "00000000-0000-4000-8000-000000000000"),
+        ("cc-tui-compact-04", "00000000-0000-4000-8000-000000000000"),
+        ("cc-tui-compact-05", "00000000-0000-4000-8000-000000000000"),
         ("opencode1183-hello-02", "ses_e061e0f55ffecXnW6xY24y9Xn5"),
         ("llm-hello-01", None),
     ],

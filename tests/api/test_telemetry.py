@@ -53,6 +53,8 @@ def test_a_request_leaves_one_line_without_its_prompt(
     assert f"model='{MODEL_ID}'" in first
     assert "agent='repo-a'" in first
     assert "prompt=32 cached=7 generated=5" in first
+    assert "hot=4 warm=3 lost=5 new=20 miss='changed text' part='system'" in first
+    assert "changed_at=7 lost_s=0.250" in first
     assert "POST /v1/messages 400" in second
     assert "at least one message" in second
     text = (tmp_path / "logs" / "stoker.log").read_text("utf-8")
@@ -131,6 +133,9 @@ def test_metrics_show_the_snapshot(served: Served) -> None:
     assert metrics["stoker_disk_pending_blocks", ()] == 2
     assert metrics["stoker_disk_quarantined_files_total", ()] == 1
     assert metrics["stoker_generated_tokens_total", ()] == 99
+    tiers = {"hot": 500, "warm": 200, "recomputed": 60, "new": 240}
+    for tier, num_tokens in tiers.items():
+        assert metrics["stoker_prompt_tier_tokens_total", (("tier", tier),)] == num_tokens
     assert metrics["stoker_memory_used_bytes", ()] == 123
     assert metrics["stoker_engine_status", (("status", "serving"),)] == 1
     assert metrics["stoker_engine_status", (("status", "failed"),)] == 0

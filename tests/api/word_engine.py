@@ -12,22 +12,29 @@ from engine.commands import (
     Abort,
     Command,
     EvictAgent,
+    Eviction,
+    ExportAgent,
+    ExportedAgent,
     ForkAgent,
     Generate,
+    ImportAgent,
+    ImportedAgent,
     Note,
     PinAgent,
+    RemoveAgent,
     Shutdown,
     WarmAgent,
 )
 from engine.errors import (
     AgentBusyError,
     AgentNotFoundError,
+    ArchiveError,
     InvalidRequestError,
     NotOnDiskError,
     StokerError,
 )
-from engine.messages import ChatFormat, Message, ToolSpec
-from engine.request import Delta, FinishReason, Request, Usage
+from engine.messages import ChatFormat, Message, RenderedPrompt, ToolSpec
+from engine.request import Delta, FinishReason, PromptPart, Request, Usage
 from engine.snapshot import (
     AgentRow,
     AgentStatus,
@@ -37,6 +44,8 @@ from engine.snapshot import (
     EngineEvent,
     EngineSnapshot,
     EngineStatus,
+    MissCause,
+    MissRow,
     ModelRow,
     PoolRow,
     ThroughputRow,
@@ -72,9 +81,27 @@ SERVING_SNAPSHOT = EngineSnapshot(
         num_quarantined=1,
     ),
     batch=BatchRow(num_running=3, num_waiting=2),
-    throughput=ThroughputRow(num_generated_tokens=99, num_turns=5),
+    throughput=ThroughputRow(
+        num_prompt_tokens=1000,
+        num_cached_tokens=700,
+        num_restored_tokens=200,
+        num_lost_tokens=60,
+        num_generated_tokens=99,
+        num_turns=5,
+    ),
     agents=(
-        AgentRow(agent_id="repo-a", num_prompt_tokens=10, num_cached_tokens=5),
+        AgentRow(
+            agent_id="repo-a",
+            num_prompt_tokens=10,
+            num_cached_tokens=5,
+            miss=MissRow(
+                num_hot_tokens=5,
+                num_lost_tokens=4,
+                num_new_tokens=1,
+                cause=MissCause.EVICTED,
+                lost_s=0.5,
+            ),
+        ),
         AgentRow(agent_id="session/sub", status=AgentStatus.DECODING, pinned=True),
         AgentRow(agent_id="nightly", status=AgentStatus.WARM, num_context_tokens=7420),
     ),
@@ -93,13 +120,20 @@ class ByteChatFormat:
         return self._max_context_tokens
 
     def render_chat(
-        self, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()
-    ) -> tuple[int, ...]:
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[ToolSpec] = (),
+        *,
+        namespace: str = "",
+    ) -> RenderedPrompt:
         lines = [f"tool {tool.name} {tool.parameters_json}" for tool in tools]
         for message in messages:
             calls = "".join(f"<{call.name} {call.arguments_json}>" for call in message.tool_calls)
             lines.append(f"{message.role}: {message.text}{calls}")
-        return self.encode_text("\n".join([*lines, "assistant:"]))
+        return RenderedPrompt(
+            token_ids=self.encode_text("\n".join([*lines, "assistant:"])),
+            parts=(PromptPart("message 1 (user) to reply", 0),),
+        )
 
     def encode_text(self, text: str) -> tuple[int, ...]:
         return tuple(text.encode())
@@ -152,6 +186,8 @@ class WordEngine:
         self.notes: list[Note] = []
         self.at_end: Callable[[str], object] = str
         self.commands: list[Command] = []
+        self.archives: list[bytes] = []
+        self.archive_lines = 1
         self.snapshot = SERVING_SNAPSHOT
 
     def start(self) -> None:
@@ -202,11 +238,15 @@ class WordEngine:
                 self._is_stopping.set()
             case EvictAgent() | PinAgent() | WarmAgent() | ForkAgent():
                 self._act(command)
+            case RemoveAgent() | ExportAgent():
+                self._let_go(command)
+            case ImportAgent():
+                self._take_in(command)
             case _:
                 raise AssertionError(command)
 
     def _act(self, command: EvictAgent | PinAgent | WarmAgent | ForkAgent) -> None:
-        row = self.snapshot.agent(command.agent_id)
+        row = self.snapshot.agent(command.agent_id, command.namespace)
         if row is None:
             command.done.set_exception(AgentNotFoundError(command.agent_id))
         elif isinstance(command, PinAgent):
@@ -214,13 +254,45 @@ class WordEngine:
         elif row.status is AgentStatus.DECODING:
             command.done.set_exception(AgentBusyError(command.agent_id, "change"))
         elif isinstance(command, EvictAgent):
-            command.done.set_result(4096)
+            eviction = Eviction(freed_bytes=4096, num_tokens=512, num_disk_tokens=256)
+            command.done.set_result(eviction)
         elif isinstance(command, WarmAgent):
             self._warm(command, row)
         elif command.fork_id is not None and self.snapshot.agent(command.fork_id):
             command.done.set_exception(InvalidRequestError(f"{command.fork_id} is taken"))
         else:
             command.done.set_result(command.fork_id or f"{command.agent_id}-fork-1")
+
+    def _let_go(self, command: RemoveAgent | ExportAgent) -> None:
+        row = self.snapshot.agent(command.agent_id, command.namespace)
+        if row is None:
+            command.done.set_exception(AgentNotFoundError(command.agent_id))
+        elif row.status is AgentStatus.DECODING:
+            command.done.set_exception(AgentBusyError(command.agent_id, "change"))
+        elif isinstance(command, RemoveAgent):
+            rest = tuple(each for each in self.snapshot.agents if each is not row)
+            self.snapshot = replace(self.snapshot, agents=rest)
+            command.done.set_result(2048)
+        else:
+            content = f"archive of {command.agent_id}\n".encode() * self.archive_lines
+            command.path.parent.mkdir(parents=True, exist_ok=True)
+            command.path.write_bytes(content)
+            command.done.set_result(
+                ExportedAgent(path=command.path, num_bytes=len(content), num_tokens=512)
+            )
+
+    def _take_in(self, command: ImportAgent) -> None:
+        self.archives.append(command.path.read_bytes())
+        first, _, _ = self.archives[-1].decode(errors="replace").partition("\n")
+        name = command.agent_id or first.removeprefix("archive of ")
+        if not first.startswith("archive of "):
+            command.done.set_exception(ArchiveError("the file is no archive of an agent"))
+        elif self.snapshot.agent(name, command.namespace):
+            command.done.set_exception(InvalidRequestError(f"{name} is taken"))
+        else:
+            row = AgentRow(agent_id=name, namespace=command.namespace, status=AgentStatus.WARM)
+            self.snapshot = replace(self.snapshot, agents=(*self.snapshot.agents, row))
+            command.done.set_result(ImportedAgent(agent_id=name, num_tokens=512))
 
     def _warm(self, command: WarmAgent, row: AgentRow) -> None:
         if row.status is AgentStatus.WARM:
@@ -297,6 +369,16 @@ class WordEngine:
                     num_cached_tokens=NUM_CACHED_TOKENS,
                     num_stored_tokens=NUM_STORED_TOKENS,
                     num_generated_tokens=turn.num_words,
+                    miss=MissRow(
+                        num_hot_tokens=4,
+                        num_warm_tokens=3,
+                        num_lost_tokens=5,
+                        num_new_tokens=len(request.prompt_token_ids) - 12,
+                        cause=MissCause.CHANGED_TEXT,
+                        changed_token=7,
+                        part="system",
+                        lost_s=0.25,
+                    ),
                 ),
                 finish_reason=finish_reason,
                 stop_string=stop_string,

@@ -15,11 +15,11 @@ from app.dashboard.screens.detail import DetailScreen
 from app.dashboard.screens.help import HelpScreen
 from app.dashboard.screens.main import MainScreen
 from app.dashboard.screenshots import still_app
-from engine.commands import EvictAgent
+from engine.commands import EvictAgent, Eviction
 from engine.scripted import ScriptedEngine
 from engine.scripted_scenes import SCENES
 from engine.scripted_still import StillScene
-from engine.snapshot import AgentStatus
+from engine.snapshot import AgentRow, AgentStatus
 from tests.dashboard.driving import BOTH_WAYS, REVIEW_BOT, dashboard, do, until
 from tests.dashboard.screen_text import screen_text, toasts
 from widgets.agents import AgentsPane
@@ -80,7 +80,7 @@ async def test_a_refusal_by_the_engine_is_shown() -> None:
     async with dashboard() as (pilot, app, _):
         screen = app.screen
         assert isinstance(screen, MainScreen)
-        screen._dispatch.evict("[b]nobody[/b]")
+        screen._dispatch.evict(AgentRow(agent_id="[b]nobody[/b]"))
         await pilot.pause()
         assert toasts(app) == ["no agent '[b]nobody[/b]'"]
 
@@ -133,7 +133,8 @@ async def test_the_screen_does_not_wait_for_the_engine() -> None:
         await pilot.pause()
         assert app.screen.query_one(AgentsPane).sort_by == "agent"
         assert toasts(app) == []
-        await asyncio.to_thread(held[0].done.set_result, 130_000_000)
+        eviction = Eviction(freed_bytes=130_000_000)
+        await asyncio.to_thread(held[0].done.set_result, eviction)
         await until(pilot, lambda: toasts(app) == ["review-bot evicted, 130M freed"])
 
 
@@ -226,8 +227,8 @@ async def test_detail_explains_the_last_turn(how: str) -> None:
         await pilot.press("down")
         await do(pilot, how, "enter", "Agent detail")
         text = screen_text(app)
-        assert "1,220" in text  # 3600 prompt tokens, 2380 from the cache
-        assert "system prompt changed at token 1012" in text
+        assert "changed text: 632 tokens again, 1.5s" in text
+        assert "in system, from token 1,012 on" in text
         assert "it has a turn in progress" in text
         await pilot.press("escape")
         await pilot.pause()

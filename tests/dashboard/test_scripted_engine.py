@@ -12,6 +12,7 @@ from engine.commands import (
     AbortAgent,
     EvictAgent,
     EvictIdle,
+    Eviction,
     ForkAgent,
     Generate,
     Note,
@@ -137,7 +138,7 @@ def test_commands_change_the_demo_as_they_change_an_engine() -> None:
 
     evict = EvictAgent(agent_id=idle.agent_id)
     engine.send(evict)
-    assert evict.done.result(0) == idle.hot_bytes - idle.shared_bytes
+    assert evict.done.result(0).freed_bytes == idle.hot_bytes - idle.shared_bytes
     row = engine.snapshot.agent(idle.agent_id)
     assert row is not None
     assert (row.status, row.hot_bytes) == (AgentStatus.WARM, 0)
@@ -273,7 +274,7 @@ def test_shutdown_drains_and_then_takes_nothing() -> None:
     engine.send(Shutdown(drain_s=2.0))
     assert engine.snapshot.status is EngineStatus.DRAINING
     assert engine.join(0.05) is False
-    late: Future[int] = Future()
+    late: Future[Eviction] = Future()
     engine.send(EvictIdle(done=late))
     assert isinstance(late.exception(0), DrainingError)
     clock.now_s = 23.0

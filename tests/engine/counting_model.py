@@ -7,23 +7,28 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from engine.cache.block import BLOCK_TOKENS
 from engine.cache.disk.records import KVSpace, TensorBytes
 from engine.cache.disk.tier import DiskLimits, DiskTier
-from engine.cache.spec import CacheSpec
+from engine.cache.payload_span import PayloadSpan
+from engine.cache.spec import CacheSpec, LayerGroup, LayerKind
 from engine.core import CoreParts, EngineCore
+from engine.errors import PayloadError
 from engine.models.chat import ModelChat
-from engine.persistence import Post
+from engine.pressure import MemoryAccess
+from engine.read_ahead import Post
 from engine.runtime.runner import DecodeRow, ModelRunner
 from engine.scheduler import SchedulerLimits
 from engine.telemetry import Telemetry
 
 VOCABULARY = 1000
 END_TOKEN = VOCABULARY
+NOT_FINITE = 2**32 - 1
+"""Stands in a cache where numbers that are not finite would."""
 
 
 def next_token(token_ids: Sequence[int]) -> int:
@@ -44,7 +49,8 @@ class CountingRunner:
     """A model runner whose caches are lists of tokens."""
 
     def __init__(self) -> None:
-        self.spec = CacheSpec(num_layers=1, bytes_per_token=1, kv_format="tokens")
+        rows = LayerGroup(kind=LayerKind.FULL, num_layers=1, bytes_per_token=4)
+        self.spec = CacheSpec(groups=(rows,), kv_format="tokens")
         self.batches = True
         self.num_prefilled = 0
         self.poisoned: set[int] = set()
@@ -58,6 +64,10 @@ class CountingRunner:
         cache = [token for payload in payloads[:-1] for token in payload]
         assert len(payloads[-1]) >= num_last_tokens
         return cache + list(payloads[-1][:num_last_tokens])
+
+    def trim(self, caches: list[int], num_tokens: int) -> None:
+        assert num_tokens <= len(caches)
+        del caches[num_tokens:]
 
     def append_block(self, caches: list[int], payload: Sequence[int]) -> None:
         caches.extend(payload)
@@ -78,15 +88,27 @@ class CountingRunner:
     def to_bytes(self, payload: Sequence[int]) -> tuple[TensorBytes, ...]:
         return (TensorBytes("U32", (len(payload),), array("I", payload).tobytes()),)
 
-    def from_bytes(self, tensors: Sequence[TensorBytes]) -> tuple[int, ...]:
+    def from_bytes(self, tensors: Sequence[TensorBytes], span: PayloadSpan) -> tuple[int, ...]:
+        self._check(tensors, self._shapes(span))
         return tuple(memoryview(tensors[0].data).cast("B").cast("I"))
+
+    def _shapes(self, span: PayloadSpan) -> list[tuple[str, tuple[int, ...]]]:
+        """Types and shapes of a payload of that place."""
+        return [("U32", (span.num_tokens,))]
+
+    @staticmethod
+    def _check(tensors: Sequence[TensorBytes], expected: list[tuple[str, tuple[int, ...]]]) -> None:
+        found = [(tensor.dtype, tensor.shape) for tensor in tensors]
+        if found != expected:
+            raise PayloadError(f"its tensors are {found}, not {expected}")
 
     def decode(self, rows: Sequence[DecodeRow]) -> list[int | None]:
         chosen: list[int | None] = []
         for row in rows:
             row.caches.append(row.token_ids[-1])
             token = next_token(row.caches)
-            chosen.append(None if token in self.poisoned else token)
+            is_finite = NOT_FINITE not in row.caches and token not in self.poisoned
+            chosen.append(token if is_finite else None)
         return chosen
 
 
@@ -106,8 +128,16 @@ class NumberChat:
     def flush(self) -> str:
         return ""
 
-    def remember_reply(self, prompt: Sequence[int], reply: Sequence[int]) -> None:
+    def spell(self, token_ids: Sequence[int]) -> str:
+        return "".join(map(self.add, token_ids))
+
+    def remember_reply(
+        self, prompt: Sequence[int], reply: Sequence[int], namespace: str = ""
+    ) -> None:
         """Numbers have one spelling."""
+
+    def recollect_replies(self, replies: Sequence[object]) -> None:
+        """There are none."""
 
 
 class Clock:
@@ -130,9 +160,12 @@ def make_core(
     post: Post | None = None,
     disk_budget_bytes: int = 1 << 30,
     fingerprint: str = "counting",
+    memory: MemoryAccess | None = None,
+    clock: Callable[[], float] | None = None,
+    runner: CountingRunner | None = None,
 ) -> tuple[EngineCore, CountingRunner, Telemetry]:
     """A core on the counting model, with a warm tier where a folder for it is given."""
-    runner = CountingRunner()
+    runner = runner or CountingRunner()
     telemetry = Telemetry(lambda: 0.0)
     tier = None
     if folder is not None:
@@ -150,7 +183,8 @@ def make_core(
             telemetry=telemetry,
             tier=tier,
             post=post or (lambda action: action()),
+            memory=memory,
         ),
-        Clock(),
+        clock or Clock(),
     )
     return core, runner, telemetry

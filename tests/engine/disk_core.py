@@ -27,6 +27,7 @@ class DiskCore:
         limits: SchedulerLimits | None = None,
         disk_budget_bytes: int = 1 << 30,
         fingerprint: str = "counting",
+        runner: CountingRunner | None = None,
     ) -> None:
         self._posted: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self.core: EngineCore
@@ -39,6 +40,7 @@ class DiskCore:
             post=self._posted.put,
             disk_budget_bytes=disk_budget_bytes,
             fingerprint=fingerprint,
+            runner=runner,
         )
 
     @property

@@ -6,28 +6,40 @@ import itertools
 import queue
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.commands import Abort, Generate
+from engine.cache.quantisation import KVQuantisation
+from engine.commands import Abort, EvictAgent, Generate, Shutdown
 from engine.engine import Engine
 from engine.messages import Message, Role
 from engine.models.catalog import find_model
 from engine.request import Delta, FinishReason, Request, SamplingParams
 from engine.scheduler import SchedulerLimits
-from engine.settings import EngineSettings
+from engine.settings import DiskSettings, EngineSettings
+from engine.snapshot import AgentRow
 
 TIMEOUT_S = 120.0
 _numbers = itertools.count()
 
 
-def make_engine(models_dir: Path, cache_dir: Path, kv_budget_bytes: int = 0) -> Engine:
+def make_engine(
+    models_dir: Path,
+    cache_dir: Path,
+    kv_budget_bytes: int = 0,
+    disk: DiskSettings | None = None,
+    quantisation: KVQuantisation | None = None,
+) -> Engine:
     """An engine on the bundled model, started and serving."""
     engine = Engine(
         EngineSettings(
             find_model=lambda progress: find_model("bundled", models_dir, progress),
             cache_dir=cache_dir,
             kv_budget_bytes=kv_budget_bytes,
+            disk=disk,
+            quantisation=quantisation,
             limits=SchedulerLimits(),
         )
     )
@@ -61,12 +73,14 @@ class RunningTurn:
         self._deltas: queue.SimpleQueue[Delta] = queue.SimpleQueue()
         chat = engine.chat_format
         assert chat is not None
+        rendered = chat.render_chat([Message(role=Role.USER, text=prompt)])
         self.request_id = f"turn-{next(_numbers)}"
         command = Generate(
             request=Request(
                 request_id=self.request_id,
                 agent_id=agent_id,
-                prompt_token_ids=chat.render_chat([Message(role=Role.USER, text=prompt)]),
+                prompt_token_ids=rendered.token_ids,
+                parts=rendered.parts,
                 sampling=SamplingParams(**{"max_tokens": 24, **sampling}),  # type: ignore[arg-type]
             ),
             sink=self._deltas.put,
@@ -115,3 +129,39 @@ def ask_together(engine: Engine, turns: dict[str, str], **sampling: object) -> d
 def is_ended(answer: Answer) -> bool:
     """Whether a turn ended by itself."""
     return answer.last.finish_reason in (FinishReason.END_TURN, FinishReason.MAX_TOKENS)
+
+
+@contextmanager
+def running_engine(
+    models_dir: Path,
+    home: Path | None = None,
+    kv_budget_bytes: int = 0,
+    quantisation: KVQuantisation | None = None,
+) -> Iterator[Engine]:
+    """An engine with a warm tier where there is a home for it, ended in good order."""
+    disk = DiskSettings(folder=home, budget_bytes=1 << 32) if home else None
+    engine = make_engine(models_dir, models_dir / "cache", kv_budget_bytes, disk, quantisation)
+    try:
+        yield engine
+    finally:
+        engine.send(Shutdown(drain_s=0.0))
+        assert engine.join(TIMEOUT_S)
+
+
+def evict(engine: Engine, agent_id: str) -> int:
+    """Evicts an agent; returns the bytes freed."""
+    command = EvictAgent(agent_id=agent_id)
+    engine.send(command)
+    return command.done.result(TIMEOUT_S).freed_bytes
+
+
+def await_saved(engine: Engine) -> None:
+    """Waits until the disk has everything of every agent."""
+    deadline_s = time.monotonic() + TIMEOUT_S
+    while engine.snapshot.disk.num_pending or not all(map(_is_saved, engine.snapshot.agents)):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
+
+
+def _is_saved(row: AgentRow) -> bool:
+    return 0 < row.hot_bytes <= row.warm_bytes

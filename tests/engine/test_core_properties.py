@@ -6,10 +6,18 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from engine.errors import AgentBusyError, AgentNotFoundError, PoolExhaustedError, QueueFullError
-from engine.request import FinishReason
+from engine.errors import (
+    AgentBusyError,
+    AgentNotFoundError,
+    InvalidRequestError,
+    PoolExhaustedError,
+    QueueFullError,
+)
+from engine.request import FinishReason, PromptPart
 from engine.scheduler import SchedulerLimits
-from tests.engine.counting_model import continuation, make_core
+from tests.engine.counting_model import CountingRunner, continuation, make_core
+from tests.engine.expected_map import check_map
+from tests.engine.stateful_model import StatefulRunner
 from tests.engine.turns import Turn, check, run, submit
 
 # Few stems and cuts at and around block boundaries, so that prefixes are shared in every way.
@@ -18,19 +26,36 @@ LENGTHS = st.sampled_from([1, 2, 100, 255, 256, 257, 258, 400, 511, 512, 513, 70
 AGENTS = st.sampled_from(["a", "b", "c", "d"])
 
 
+def parts_of(prompt: list[int]) -> tuple[PromptPart, ...]:
+    """Parts as a chat has them: most prompts here have one beginning."""
+    parts = [PromptPart("system", 0)]
+    if len(prompt) > 200:
+        parts.append(PromptPart("message 1 (user)", 200))
+    if len(prompt) % 2 and len(prompt) > 203:
+        parts.append(PromptPart("reply", len(prompt) - 3))
+    return tuple(parts)
+
+
 class CoreMachine(RuleBasedStateMachine):
-    """Submits, steps, aborts, evicts and pins in a pool that is always too small."""
+    """Submits, steps, aborts, evicts, pins, forks, removes; the pool is always too small."""
+
+    make_runner: type[CountingRunner] = CountingRunner
+    num_blocks = 12
 
     def __init__(self) -> None:
         super().__init__()
         self.core, _, _ = make_core(
-            num_blocks=12, limits=SchedulerLimits(max_waiting=4, max_running=3)
+            num_blocks=self.num_blocks,
+            limits=SchedulerLimits(max_waiting=4, max_running=3),
+            runner=self.make_runner(),
         )
         self.turns: list[tuple[Turn, int]] = []
 
     def _submit(self, agent: str | None, prompt: list[int], num_tokens: int) -> None:
         try:
-            self.turns.append((submit(self.core, agent, prompt, num_tokens), num_tokens))
+            parts = parts_of(prompt)
+            turn = submit(self.core, agent, prompt, num_tokens, parts=parts)
+            self.turns.append((turn, num_tokens))
         except (QueueFullError, PoolExhaustedError):
             return
 
@@ -72,15 +97,34 @@ class CoreMachine(RuleBasedStateMachine):
     @rule(agent=AGENTS)
     def evict(self, agent: str) -> None:
         try:
-            self.core.evict(agent)
+            self.core.actions.evict(agent)
         except (AgentBusyError, AgentNotFoundError):
             return
 
     @rule(agent=AGENTS, pinned=st.booleans())
     def pin(self, agent: str, pinned: bool) -> None:
         try:
-            self.core.pin(agent, pinned)
+            self.core.actions.pin(agent, pinned)
         except AgentNotFoundError:
+            return
+
+    @rule(agent=AGENTS, turn=st.none() | st.integers(1, 4))
+    def fork(self, agent: str, turn: int | None) -> None:
+        try:
+            original = self.core.agents.get(agent)
+            fork = self.core.agents.fork(original, None, turn)
+        except (AgentBusyError, AgentNotFoundError, InvalidRequestError):
+            return
+        mark = original.history.get(turn) if turn else None
+        if mark is not None:
+            assert len(fork.token_ids) <= mark.num_tokens
+        self._submit(fork.agent_id, [*fork.token_ids, 7, 8], 3)
+
+    @rule(agent=AGENTS)
+    def remove(self, agent: str) -> None:
+        try:
+            self.core.agents.remove(self.core.agents.get(agent))
+        except (AgentBusyError, AgentNotFoundError):
             return
 
     @rule()
@@ -90,6 +134,10 @@ class CoreMachine(RuleBasedStateMachine):
     @invariant()
     def pool_is_whole(self) -> None:
         check(self.core)
+
+    @invariant()
+    def map_is_right(self) -> None:
+        check_map(self.core)
 
     @invariant()
     def tokens_are_right(self) -> None:
@@ -108,9 +156,19 @@ class CoreMachine(RuleBasedStateMachine):
         self.tokens_are_right()
         for agent in list(self.core.agents):
             assert agent.num_active == 0
-            self.core.evict(agent.agent_id)
+            self.core.actions.evict(agent.agent_id)
         assert self.core.pool.num_referenced_blocks == 0
 
 
-CoreMachine.TestCase.settings = settings(max_examples=120, stateful_step_count=30, deadline=None)
+class StatefulMachine(CoreMachine):
+    """The same for a model that can be resumed only at checkpoints."""
+
+    make_runner = StatefulRunner
+    num_blocks = 16
+
+
+SETTINGS = settings(max_examples=80, stateful_step_count=30, deadline=None)
+CoreMachine.TestCase.settings = SETTINGS
+StatefulMachine.TestCase.settings = SETTINGS
 TestCore = CoreMachine.TestCase
+TestStateful = StatefulMachine.TestCase

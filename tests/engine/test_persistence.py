@@ -42,7 +42,7 @@ def test_an_evicted_agent_is_read_back_instead_of_recomputed(disk: DiskCore) -> 
     tokens = prompt(1, 700)
     ask(disk, "a", tokens)
     disk.await_saved("a")
-    disk.core.evict("a")
+    disk.core.actions.evict("a")
     disk.runner.num_prefilled = 0
 
     again = ask(disk, "a", tokens)
@@ -58,7 +58,7 @@ def test_a_conversation_goes_on_after_a_restart(tmp_path: Path) -> None:
     first_run = DiskCore(tmp_path)
     tokens = prompt(1, 700)
     first = ask(first_run, "a", tokens)
-    first_run.core.pin("a", True)
+    first_run.core.actions.pin("a", True)
     first_run.close()
 
     disk = DiskCore(tmp_path)
@@ -99,7 +99,7 @@ def test_agents_that_share_a_prefix_store_it_once_on_disk_too(disk: DiskCore) ->
 def test_another_agent_reads_a_prefix_that_only_the_disk_has(disk: DiskCore) -> None:
     ask(disk, "a", prompt(1, 600))
     disk.await_saved("a")
-    disk.core.evict("a")
+    disk.core.actions.evict("a")
     turn = ask(disk, "b", [*prompt(1, 600), *prompt(7, 50)])
     assert turn.num_cached_tokens == 512
     assert disk.core.agents.get("b").last_turn.num_restored_tokens == 512
@@ -109,7 +109,7 @@ def test_a_prompt_that_changed_reads_no_more_than_matches(disk: DiskCore) -> Non
     tokens = prompt(1, 700)
     ask(disk, "a", tokens)
     disk.await_saved("a")
-    disk.core.evict("a")
+    disk.core.actions.evict("a")
     changed = [*tokens[:400], 999, *tokens[401:]]
     turn = ask(disk, "a", changed)
     assert turn.num_cached_tokens == 400
@@ -154,7 +154,7 @@ def test_aborting_while_the_disk_reads_leaves_nothing_behind(disk: DiskCore) -> 
     tokens = prompt(1, 700)
     ask(disk, "a", tokens)
     disk.await_saved("a")
-    disk.core.evict("a")
+    disk.core.actions.evict("a")
     turn = submit(disk.core, "a", tokens)
     disk.core.abort(turn.request_id, "client went away")
     assert turn.finish_reason is FinishReason.ABORTED
@@ -167,7 +167,7 @@ def test_aborting_while_the_disk_reads_leaves_nothing_behind(disk: DiskCore) -> 
 def test_restoring_one_agent_does_not_hold_up_another(disk: DiskCore) -> None:
     ask(disk, "a", prompt(1, 700))
     disk.await_saved("a")
-    disk.core.evict("a")
+    disk.core.actions.evict("a")
     restoring = submit(disk.core, "a", prompt(1, 700))
     other = submit(disk.core, "b", prompt(2, 50))
     # What the disk posts is not done yet, so the first one keeps waiting.
@@ -184,7 +184,7 @@ def test_a_small_pool_restores_what_fits_and_recomputes_the_rest(tmp_path: Path)
     tokens = prompt(1, 1400)
     ask(disk, "a", tokens)
     disk.await_saved("a")
-    disk.core.evict("a")
+    disk.core.actions.evict("a")
     turn = ask(disk, "a", tokens)
     assert turn.num_cached_tokens <= 1399
     disk.close()
@@ -193,16 +193,16 @@ def test_a_small_pool_restores_what_fits_and_recomputes_the_rest(tmp_path: Path)
 def test_warming_brings_everything_into_memory(disk: DiskCore) -> None:
     ask(disk, "a", prompt(1, 700))
     disk.await_saved("a")
-    disk.core.evict("a")
+    disk.core.actions.evict("a")
     told: list[int] = []
-    disk.core.warm("a", told.append)
+    disk.core.actions.warm("a", told.append)
     while not told:
         disk.do_posted(0.05)
     assert told == [707]
     assert len(disk.core.agents.get("a").token_ids) == 707
     check(disk.core)
     with pytest.raises(NotOnDiskError):
-        disk.core.warm("a", told.append)
+        disk.core.actions.warm("a", told.append)
     disk.runner.num_prefilled = 0
     ask(disk, "a", prompt(1, 700))
     assert disk.runner.num_prefilled == 0
@@ -210,7 +210,7 @@ def test_warming_brings_everything_into_memory(disk: DiskCore) -> None:
 
 def test_a_fork_starts_where_its_original_is_and_goes_its_own_way(disk: DiskCore) -> None:
     first = ask(disk, "a", prompt(1, 700))
-    fork_id = disk.core.fork("a", None)
+    fork_id = disk.core.actions.fork("a", None)
     assert fork_id == "a-fork-1"
     check(disk.core)
     context = [*first.prompt, *first.token_ids]
@@ -223,8 +223,8 @@ def test_a_fork_of_an_agent_on_disk_is_on_disk(tmp_path: Path) -> None:
     first_run = DiskCore(tmp_path)
     ask(first_run, "a", prompt(1, 700))
     first_run.await_saved("a")
-    first_run.core.evict("a")
-    first_run.core.fork("a", "b")
+    first_run.core.actions.evict("a")
+    first_run.core.actions.fork("a", "b")
     first_run.close()
     disk = DiskCore(tmp_path)
     turn = ask(disk, "b", prompt(1, 700))
@@ -236,14 +236,14 @@ def test_forks_need_a_free_name_and_an_idle_original(disk: DiskCore) -> None:
     ask(disk, "a", prompt(1, 300))
     ask(disk, "b", prompt(2, 300))
     with pytest.raises(InvalidRequestError, match="already"):
-        disk.core.fork("a", "b")
+        disk.core.actions.fork("a", "b")
     with pytest.raises(InvalidRequestError, match="printable"):
-        disk.core.fork("a", "x\n")
+        disk.core.actions.fork("a", "x\n")
     submit(disk.core, "a", prompt(1, 300))
     with pytest.raises(AgentBusyError):
-        disk.core.fork("a", None)
+        disk.core.actions.fork("a", None)
     with pytest.raises(AgentBusyError):
-        disk.core.warm("a", lambda _: None)
+        disk.core.actions.warm("a", lambda _: None)
     disk.run()
 
 
@@ -278,10 +278,10 @@ def test_one_that_finds_no_room_waits_for_one_that_is_being_restored(tmp_path: P
     ask(disk, "pinned", prompt(3, 600))
     ask(disk, "a", prompt(1, 300))
     disk.await_saved("a")
-    disk.core.evict("a")
+    disk.core.actions.evict("a")
     restoring = submit(disk.core, "a", prompt(1, 300))
     too_large = submit(disk.core, "b", prompt(2, 1400))
-    disk.core.pin("pinned", True)
+    disk.core.actions.pin("pinned", True)
     for _ in range(3):
         disk.core.step()
     assert too_large.finish_reason is None

@@ -51,7 +51,7 @@ def alone(engine: Engine) -> dict[str, list[int]]:
 def evict(engine: Engine, agent_id: str) -> int:
     command = EvictAgent(agent_id=agent_id)
     engine.send(command)
-    return command.done.result(30)
+    return command.done.result(30).freed_bytes
 
 
 def test_it_knows_the_capital_of_france(engine: Engine) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.cache.agents import Agent
+from engine.cache.agent import Agent
 from engine.errors import QueueFullError
 from engine.output import Output
 from engine.request import Request, SamplingParams
@@ -81,12 +81,6 @@ def test_the_queue_has_a_bound() -> None:
     with pytest.raises(QueueFullError) as caught:
         scheduler.add(make("b", 1))
     assert caught.value.retry_after_s >= 1
-
-
-def test_retry_after_follows_the_measured_turns() -> None:
-    scheduler = Scheduler(SchedulerLimits())
-    scheduler.observe_turn(30.0)
-    assert scheduler.retry_after_s() == pytest.approx(30.0)
 
 
 def test_the_shortest_prompt_is_prefilled_first() -> None:

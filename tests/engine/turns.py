@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field
+from typing import Any
 
-from engine.cache.block import KVBlock
+from engine.cache.block import BLOCK_TOKENS, KVBlock, chain_hashes
 from engine.commands import Generate
 from engine.core import EngineCore
-from engine.request import Delta, FinishReason, Request, SamplingParams
+from engine.request import Delta, FinishReason, PromptPart, Request, SamplingParams
 
 _numbers = itertools.count()
 
@@ -40,6 +41,8 @@ def submit(
     prompt: list[int] | tuple[int, ...],
     max_tokens: int = 8,
     stop: tuple[str, ...] = (),
+    parts: tuple[PromptPart, ...] = (),
+    namespace: str = "",
 ) -> Turn:
     """Queues a turn."""
     turn = Turn(tuple(prompt), f"r{next(_numbers)}")
@@ -50,6 +53,8 @@ def submit(
                 agent_id=agent_id,
                 prompt_token_ids=turn.prompt,
                 sampling=SamplingParams(max_tokens=max_tokens, stop=stop),
+                parts=parts,
+                namespace=namespace,
             ),
             sink=turn.deltas.append,
         )
@@ -67,16 +72,37 @@ def run(core: EngineCore, max_steps: int = 10_000) -> None:
 
 
 def check(core: EngineCore) -> None:
+    """Verifies the pool, and that every block's content is what its tokens were made into."""
+    check_pool(core)
+    for block in core.pool:
+        if block.payload is not None:
+            assert rows_of(block.payload) == block.token_ids
+
+
+def check_pool(core: EngineCore) -> None:
     """Verifies the pool's invariants, and that every table holds the tokens it should."""
     tables = [agent.block_table for agent in core.agents]
+    tables += [standing.working_blocks for standing in core.agents.standing]
     for sequence in core.scheduler:
         tables += [sequence.block_table, sequence.working_blocks, sequence.restored]
     core.pool.check_integrity(tables)
     for agent in core.agents:
-        assert _tokens(agent.block_table) == list(agent.token_ids)
+        held = _tokens(agent.block_table)
+        # The last block of a fork may hold more than the fork starts with.
+        assert held[: len(agent.token_ids)] == list(agent.token_ids)
+        assert len(held) - len(agent.token_ids) < BLOCK_TOKENS
+        root = core.root_of(agent.namespace)
+        names = chain_hashes(root, [t for b in agent.block_table for t in b.token_ids])
+        assert [b.block_hash for b in agent.block_table[: len(names)]] == names
     for sequence in core.scheduler:
         held = _tokens(sequence.block_table)
         assert held == sequence.token_ids[: len(held)]
+
+
+def rows_of(payload: Any) -> tuple[int, ...]:
+    """The tokens that a block of one of the counting models was made of."""
+    rows = payload[0] if payload and isinstance(payload[0], tuple) else payload
+    return tuple(rows)
 
 
 def _tokens(table: list[KVBlock]) -> list[int]:

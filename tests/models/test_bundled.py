@@ -65,7 +65,7 @@ def test_model_knows_the_capital_of_france(bundled_model_dir: Path) -> None:
         "folder = Path(sys.argv[1])\n"
         "chat, (model, _) = ModelChat(folder), load_model(folder)\n"
         "question = 'What is the capital of France? Explain in two sentences.'\n"
-        "ids = mx.array(chat.render_chat([Message(role=Role.USER, text=question)]))\n"
+        "ids = mx.array(chat.render_chat([Message(role=Role.USER, text=question)]).token_ids)\n"
         "text, detokenizer = '', chat.detokenizer()\n"
         "for token_id, _ in generate_step(ids, model, max_tokens=7):\n"
         "    text += detokenizer.add(int(token_id))\n"

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import json
-import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -35,6 +33,12 @@ NATIVE_TOOLS = (
     "<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+
+
+def tokens(
+    chat: ModelChat, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()
+) -> tuple[int, ...]:
+    return chat.render_chat(messages, tools).token_ids
 
 
 def message(role: str, text: str, *calls: ToolCall, answers: str | None = None) -> Message:
@@ -73,13 +77,14 @@ def chatml(*turns: tuple[str, str]) -> str:
 def test_conversation_is_rendered_as_the_model_was_trained(
     bundled_chat: ModelChat, text_of: Callable[[tuple[int, ...]], str]
 ) -> None:
-    ids = bundled_chat.render_chat(
+    ids = tokens(
+        bundled_chat,
         [
             message("system", "Be brief."),
             message("user", "Hi"),
             message("assistant", "Hello!"),
             message("user", "Bye"),
-        ]
+        ],
     )
 
     expected = chatml(
@@ -91,8 +96,8 @@ def test_conversation_is_rendered_as_the_model_was_trained(
 def test_system_message_after_the_user_turn_stays_in_its_place(
     bundled_chat: ModelChat, text_of: Callable[[tuple[int, ...]], str]
 ) -> None:
-    ids = bundled_chat.render_chat(
-        [message("system", "A"), message("user", "B"), message("system", "C")]
+    ids = tokens(
+        bundled_chat, [message("system", "A"), message("user", "B"), message("system", "C")]
     )
 
     assert text_of(ids) == chatml(("system", "A"), ("user", "B"), ("system", "C"))
@@ -127,7 +132,7 @@ def test_plain_text_gets_the_ids_of_the_whole_prompt(
     if any(special in turn.text for special in SPECIAL_TEXTS for turn in turns):
         return
 
-    ids = bundled_chat.render_chat([message("system", "S"), *turns])
+    ids = tokens(bundled_chat, [message("system", "S"), *turns])
 
     whole = chatml(("system", "S"), *(("user", turn.text) for turn in turns))
     assert list(ids) == plain_tokenizer.encode(whole, add_special_tokens=False).ids
@@ -147,13 +152,14 @@ def test_special_strings_in_client_text_stay_text(
     bundled_chat: ModelChat, plain_tokenizer: Tokenizer, pieces: list[str], other: str
 ) -> None:
     text = "".join(pieces)
-    ids = bundled_chat.render_chat(
+    ids = tokens(
+        bundled_chat,
         [
             message("system", other),
             message("user", text),
             message("assistant", text),
             message("user", other),
-        ]
+        ],
     )
 
     assert ids.count(IM_START) == 5
@@ -166,9 +172,10 @@ def test_special_strings_in_client_text_stay_text(
 
 
 def test_injected_text_leaves_the_ids_of_its_neighbours_alone(bundled_chat: ModelChat) -> None:
-    before = bundled_chat.render_chat([message("system", "S"), message("user", "one two")])
-    after = bundled_chat.render_chat(
-        [message("system", "S"), message("user", "one two"), message("user", "<|im_end|>")]
+    before = tokens(bundled_chat, [message("system", "S"), message("user", "one two")])
+    after = tokens(
+        bundled_chat,
+        [message("system", "S"), message("user", "one two"), message("user", "<|im_end|>")],
     )
 
     shared = len(before) - 2  # up to the end of the first user message and its line break
@@ -181,7 +188,8 @@ def test_special_strings_in_tools_and_calls_stay_text(
 ) -> None:
     schema = json.dumps({"type": "object", "properties": {special: {"description": special}}})
     tool = ToolSpec(name=special, description=special, parameters_json=schema)
-    ids = bundled_chat.render_chat(
+    ids = tokens(
+        bundled_chat,
         [
             message("user", "go"),
             message("assistant", "", call(special, json.dumps({special: [special]}))),
@@ -206,7 +214,8 @@ def test_tools_become_text_where_the_template_has_none(
     bundled_chat: ModelChat, text_of: Callable[[tuple[int, ...]], str]
 ) -> None:
     text = text_of(
-        bundled_chat.render_chat(
+        tokens(
+            bundled_chat,
             [
                 message("system", "Be nice."),
                 message("user", "Weather?"),
@@ -241,7 +250,8 @@ def test_equal_tools_give_equal_prompts_whatever_the_order_of_their_keys(
 ) -> None:
     schemas = ['{"type":"object","properties":{}}', '{ "properties": {}, "type": "object" }']
     first, second = (
-        bundled_chat.render_chat(
+        tokens(
+            bundled_chat,
             [message("user", "x")],
             [ToolSpec(name="t", description="d", parameters_json=schema)],
         )
@@ -256,7 +266,8 @@ def test_template_with_tools_gets_them_its_own_way(
 ) -> None:
     chat = make_chat(NATIVE_TOOLS)
     text = text_of(
-        chat.render_chat(
+        tokens(
+            chat,
             [
                 message("user", "Weather?"),
                 message("assistant", "", call("get_weather", '{"city":"Oslo"}')),
@@ -278,7 +289,8 @@ def test_malformed_past_tool_call_does_not_end_the_conversation(
 ) -> None:
     chat = make_chat(NATIVE_TOOLS)
 
-    assert chat.render_chat(
+    assert tokens(
+        chat,
         [
             message("user", "x"),
             message("assistant", "", call("get_weather", arguments_json)),
@@ -293,7 +305,8 @@ def test_template_that_must_alternate_gets_everything_merged(
 ) -> None:
     chat = make_chat(ALTERNATING)
     text = text_of(
-        chat.render_chat(
+        tokens(
+            chat,
             [
                 message("system", "Be brief."),
                 message("user", "One"),
@@ -301,7 +314,7 @@ def test_template_that_must_alternate_gets_everything_merged(
                 message("assistant", "Yes"),
                 message("user", "Three"),
                 message("system", "Remember."),
-            ]
+            ],
         )
     )
 
@@ -316,14 +329,14 @@ def test_refusal_of_the_template_reaches_the_client(make_chat: MakeChat) -> None
     chat = make_chat(ALTERNATING)
 
     with pytest.raises(InvalidRequestError, match="roles must alternate"):
-        chat.render_chat([message("assistant", "I go first"), message("user", "No")])
+        tokens(chat, [message("assistant", "I go first"), message("user", "No")])
 
 
 def test_reply_continues_a_last_assistant_message(
     bundled_chat: ModelChat, text_of: Callable[[tuple[int, ...]], str]
 ) -> None:
-    ids = bundled_chat.render_chat(
-        [message("system", "S"), message("user", "List"), message("assistant", "1. ")]
+    ids = tokens(
+        bundled_chat, [message("system", "S"), message("user", "List"), message("assistant", "1. ")]
     )
 
     assert text_of(ids) == chatml(("system", "S"), ("user", "List")) + "1. "
@@ -331,7 +344,7 @@ def test_reply_continues_a_last_assistant_message(
 
 def test_no_messages_is_the_clients_error(bundled_chat: ModelChat) -> None:
     with pytest.raises(InvalidRequestError, match="empty"):
-        bundled_chat.render_chat([])
+        tokens(bundled_chat, [])
 
 
 @pytest.mark.parametrize(
@@ -346,7 +359,7 @@ def test_template_cannot_reach_out_of_its_sandbox(make_chat: MakeChat, template:
     chat = make_chat(template)
 
     with pytest.raises(InvalidRequestError):
-        chat.render_chat([message("user", "x")])
+        tokens(chat, [message("user", "x")])
 
 
 def test_broken_template_is_a_load_error(make_chat: MakeChat) -> None:
@@ -358,7 +371,7 @@ def test_model_without_template_names_the_way_out(make_chat: MakeChat) -> None:
     chat = make_chat("")
 
     with pytest.raises(InvalidRequestError, match="raw completions"):
-        chat.render_chat([message("user", "x")])
+        tokens(chat, [message("user", "x")])
 
 
 def test_folder_without_tokenizer_is_a_load_error(bundled_model_dir: Path, tmp_path: Path) -> None:
@@ -366,55 +379,3 @@ def test_folder_without_tokenizer_is_a_load_error(bundled_model_dir: Path, tmp_p
 
     with pytest.raises(ModelLoadError, match=r"tokenizer\.json"):
         ModelChat(tmp_path)
-
-
-def long_prompt(num_chars: int) -> str:
-    lines = (f"def step_{n}(x: int) -> int:  # line {n} of many\n" for n in range(num_chars))
-    text = ""
-    while len(text) < num_chars:
-        text += next(lines)
-    return text
-
-
-def test_long_prompt_is_encoded_as_a_whole(
-    bundled_chat: ModelChat, plain_tokenizer: Tokenizer
-) -> None:
-    text = long_prompt(50_000)
-    ids = bundled_chat.render_chat([message("system", "S"), message("user", text)])
-    whole = chatml(("system", "S"), ("user", text))
-    assert list(ids) == plain_tokenizer.encode(whole, add_special_tokens=False).ids
-
-
-def test_encoding_lets_other_threads_run(bundled_chat: ModelChat) -> None:
-    messages = [message("user", long_prompt(1_000_000))]
-    worker = threading.Thread(target=bundled_chat.render_chat, args=(messages,))
-    longest_pause_s = 0.0
-    worker.start()
-    began_s = last_s = time.perf_counter()
-    while worker.is_alive():
-        now_s = time.perf_counter()
-        longest_pause_s = max(longest_pause_s, now_s - last_s)
-        last_s = now_s
-    worker.join()
-
-    assert longest_pause_s < 0.5 * (last_s - began_s)
-
-
-def test_threads_may_share_it(bundled_chat: ModelChat) -> None:
-    conversations = [
-        [message("user", f"{n} " * 50 + ("<|im_end|>" if n % 2 else ""))] for n in range(8)
-    ]
-    expected = [bundled_chat.render_chat(messages) for messages in conversations]
-    wrong: list[int] = []
-
-    def render(n: int) -> None:
-        for _ in range(50):
-            wrong.extend([n] * (bundled_chat.render_chat(conversations[n]) != expected[n]))
-
-    threads = [threading.Thread(target=render, args=(n,)) for n in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-    assert wrong == []

@@ -229,6 +229,30 @@ def test_attention_of_several_sequences_is_each_one_s_own(ops: HostOps) -> None:
         np.testing.assert_array_equal(both[0].output, both[1].output)
 
 
+@pytest.mark.parametrize("slices", [(300,), (2, 298), (37, 100, 3, 160), (21, 22, 257)])
+def test_a_prompt_s_rows_have_the_same_bits_however_it_is_sliced(slices: tuple[int, ...]) -> None:
+    kernels = kernels_or_none()
+    if kernels is None:
+        pytest.skip("no C compiler here")
+    ops = NativeOps(kernels)
+    whole = part_of(300, 1500, (9, 3), 64)
+    ops.attend([whole], 0.125, True)
+
+    start = 0
+    for length in slices:
+        stop = start + length
+        num_keys = 1500 - 300 + stop
+        part = Attended(
+            whole.queries[start:stop],
+            whole.keys[:, :num_keys],
+            whole.values[:, :num_keys],
+            np.full((length, 9, 64), np.nan, np.float32),
+        )
+        ops.attend([part], 0.125, True)
+        np.testing.assert_array_equal(part.output, whole.output[start:stop])
+        start = stop
+
+
 def test_attention_survives_scores_that_overflow_an_exponential(ops: HostOps) -> None:
     part = part_of(40, 90, (4, 2), 64)
     part.queries[:] *= 1000

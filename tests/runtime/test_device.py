@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.runtime import blas, device
+from engine.memory import MemoryLimits
+from engine.runtime import blas, container, device
 
 needs_compiler = pytest.mark.skipif(
     sys.platform != "linux" or not any(map(shutil.which, ("cc", "gcc", "clang"))),
@@ -140,19 +141,7 @@ def test_detect_describes_the_machine() -> None:
     assert profile.name in {"cpu", "cuda", "metal"}
     assert profile.description
     assert profile.fallbacks == ("a reason",)
-    assert profile.memory_limit_bytes > 1 << 28
-
-
-def test_memory_readings_move_with_what_is_held() -> None:
-    import mlx.core as mx
-
-    before = device.read_memory()
-    held = mx.ones((1 << 24,))
-    mx.eval(held)
-    after = device.read_memory()
-
-    assert after.active_bytes - before.active_bytes >= held.nbytes
-    assert after.footprint_bytes > 0
+    assert profile.memory_limits.device_bytes > 1 << 28
 
 
 @pytest.mark.parametrize(
@@ -169,13 +158,26 @@ def test_threads_keep_to_the_container_s_share(
     assert most or device.num_compute_threads() >= free
 
 
-def test_memory_keeps_to_the_container_s_limit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "memory.max").write_text("1000000000\n")
-    monkeypatch.setattr(device, "MEMORY_LIMIT_FILE", tmp_path / "memory.max")
+def test_memory_keeps_to_the_container_s_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(container, "memory_limit_bytes", lambda: 1_000_000_000)
 
     profile = device.detect(device.DevicePlan())
 
     if profile.name == "cpu":
-        assert profile.memory_limit_bytes == 750_000_000
+        assert profile.memory_limits == MemoryLimits(750_000_000)
+
+
+def test_an_accelerator_with_its_own_memory_has_two_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "total_memory_bytes", lambda: 100 << 30)
+
+    own = device.accelerator_limits(0, 80 << 30, is_shared=False)
+    shared = device.accelerator_limits(70 << 30, 96 << 30, is_shared=True)
+
+    assert own == MemoryLimits(device_bytes=60 << 30, host_bytes=75 << 30)
+    assert shared == MemoryLimits(device_bytes=70 << 30)
+
+
+def test_a_shared_accelerator_keeps_to_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "total_memory_bytes", lambda: 8 << 30)
+
+    assert device.accelerator_limits(70 << 30, 96 << 30, is_shared=True).device_bytes == 6 << 30

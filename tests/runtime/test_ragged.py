@@ -7,9 +7,9 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
-from mlx_lm.models.cache import make_prompt_cache
 
-from engine.runtime import ragged
+from engine.runtime import kv, ragged
+from engine.runtime.layer_caches import make_layer_caches
 from engine.runtime.ragged import ragged_layers
 from engine.runtime.runner import ModelRunner
 from engine.runtime.selftest import self_test
@@ -36,7 +36,7 @@ def test_a_batch_of_mixed_lengths_equals_each_alone(name: str) -> None:
     together: list[Any] = []
     for length in LENGTHS:
         for caches in (alone, together):
-            cache = make_prompt_cache(model)
+            cache = make_layer_caches(model)
             mx.eval(model(mx.array([prompt(length)]), cache=cache))
             caches.append(cache)
     for token in (11, 12, 13, 14):
@@ -52,10 +52,10 @@ def test_a_sequence_may_leave_and_another_join_between_steps(name: str) -> None:
     model = tiny_model(name)
     caches = []
     for length in LENGTHS:
-        cache = make_prompt_cache(model)
+        cache = make_layer_caches(model)
         mx.eval(model(mx.array([prompt(length)]), cache=cache))
         caches.append(cache)
-    reference = make_prompt_cache(model)
+    reference = make_layer_caches(model)
     mx.eval(model(mx.array([prompt(LENGTHS[1])]), cache=reference))
     for token, members in ((11, [0, 1]), (12, [1, 2]), (13, [1]), (14, [2, 1, 0])):
         layers = ragged_layers([caches[member] for member in members])
@@ -71,9 +71,8 @@ def test_the_self_test_knows_what_each_model_is_fit_for(name: str) -> None:
     runner = ModelRunner(model)
     result = self_test(model, runner, 100)
     assert result.batches
-    # Windows and states cannot be cut into blocks; these models run without reuse of prefixes.
-    assert result.restores == (name in {"llama", "qwen3", "deepseek_v2"})
-    assert bool(result.reasons) != result.restores
+    assert result.restores
+    assert result.reasons == ()
 
 
 def test_the_self_test_notices_a_model_that_mixes_up_its_rows(
@@ -96,18 +95,18 @@ def test_the_self_test_notices_a_model_that_mixes_up_its_rows(
 def test_the_self_test_notices_a_cache_restored_at_the_wrong_place(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from engine.runtime import kv, selftest
-
     model = tiny_model("llama")
     runner = ModelRunner(model)
 
+    gather = kv.gather
+
     def shifted(*args: Any) -> Any:
-        caches = kv.gather(*args)
+        caches = gather(*args)
         for cache in caches:
             cache.offset -= 1
         return caches
 
-    monkeypatch.setattr(selftest, "gather", shifted)
+    monkeypatch.setattr(kv, "gather", shifted)
     result = self_test(model, runner, 100)
     assert result.batches
     assert not result.restores

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import tzinfo
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -22,6 +23,7 @@ class DetailScreen(ModalScreen[None]):
     Args:
         source: Gives the agent as it is now.
         glyphs: Marks to draw with.
+        zone: Of the times shown; None is the machine's own.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -31,14 +33,17 @@ class DetailScreen(ModalScreen[None]):
     HORIZONTAL_BREAKPOINTS = NO_BREAKPOINTS
     VERTICAL_BREAKPOINTS = NO_BREAKPOINTS
 
-    def __init__(self, source: Callable[[], DetailSlice], glyphs: Glyphs) -> None:
+    def __init__(
+        self, source: Callable[[], DetailSlice], glyphs: Glyphs, zone: tzinfo | None
+    ) -> None:
         super().__init__()
+        self._zone = zone
         self._source = source
         self._glyphs = glyphs
 
     def compose(self) -> ComposeResult:
         """The explainer alone."""
-        detail = AgentDetail(widget_id="detail-dialog")
+        detail = AgentDetail(self._zone, widget_id="detail-dialog")
         detail.glyphs = self._glyphs
         yield detail
 

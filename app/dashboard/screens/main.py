@@ -12,23 +12,21 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.command import CommandPalette
 from textual.message import Message
-from textual.screen import Screen
 
-from app.dashboard import questions
 from app.dashboard.actions import bindings, key_hints
 from app.dashboard.board import UP, Board, max_context_tokens
-from app.dashboard.dispatch import CommandAnswered, EngineDispatch
+from app.dashboard.dispatch import CommandAnswered
 from app.dashboard.palette import DashboardCommands
-from app.dashboard.screens.confirm import ConfirmScreen
+from app.dashboard.screens.agent_keys import AgentKeys
 from app.dashboard.screens.detail import DetailScreen
+from app.paths import find_paths
 from engine.face import EngineFace
-from engine.snapshot import EMPTY_SNAPSHOT, AgentRow, EngineSnapshot, EngineStatus
+from engine.snapshot import EngineSnapshot, EngineStatus
 from styles.tokens import UNICODE, Glyphs
 from widgets.agents import AgentsPane
 from widgets.banner import Banner
 from widgets.block_map import BlockMapPane
 from widgets.event_log import LatestEvent
-from widgets.format import clean
 from widgets.header import Header, header_slice
 from widgets.history import History
 from widgets.key_bar import KeyBar
@@ -56,6 +54,7 @@ class MainSettings:
         glyphs: Marks to draw with.
         zone: Of the times shown; None is the machine's own.
         screenshot_folder: Where screenshots go.
+        exports_folder: Where agents' files go and come from.
     """
 
     address: str
@@ -64,6 +63,7 @@ class MainSettings:
     glyphs: Glyphs = UNICODE
     zone: tzinfo | None = None
     screenshot_folder: Path = field(default_factory=Path.cwd)
+    exports_folder: Path = field(default_factory=lambda: find_paths().exports_dir)
 
     @property
     def base_url(self) -> str:
@@ -75,7 +75,7 @@ class QuitRequested(Message):
     """A person wants to leave."""
 
 
-class MainScreen(Screen[None]):
+class MainScreen(AgentKeys):
     """Shows the engine's newest snapshot and sends commands.
 
     Args:
@@ -88,11 +88,8 @@ class MainScreen(Screen[None]):
     AUTO_FOCUS = "LaneList"
 
     def __init__(self, engine: EngineFace, settings: MainSettings) -> None:
-        super().__init__()
-        self._engine = engine
+        super().__init__(engine, settings.exports_folder, settings.zone)
         self._settings = settings
-        self._dispatch = EngineDispatch(engine, self)
-        self._shown: EngineSnapshot = EMPTY_SNAPSHOT
         self._num_polls = 0
         self._are_tables_stale = False
         self._sampled_at = settings.clock()
@@ -119,10 +116,6 @@ class MainScreen(Screen[None]):
     def on_resize(self) -> None:
         """The charts' span depends on the width."""
         self.call_after_refresh(self._draw_trend)
-
-    @property
-    def _board(self) -> Board:
-        return self.query_one(Board)
 
     def _use_glyphs(self, glyphs: Glyphs) -> None:
         self._board.glyphs = glyphs
@@ -196,67 +189,13 @@ class MainScreen(Screen[None]):
         """Enter or a double click on a lane."""
         self.action_detail()
 
-    def action_evict(self) -> None:
-        """Asks, then drops the selected agent's cache."""
-        agent = self._selected_or_say()
-        if agent is None:
-            return
-        if agent.status in questions.BUSY:
-            self._say(f"{clean(agent.agent_id)} has a turn in progress; x aborts it", is_bad=True)
-            return
-        question = questions.evict(self._board.detail_of(agent.agent_id), agent)
-        self._ask(question, lambda: self._dispatch.evict(agent.agent_id))
-
-    def action_evict_idle(self) -> None:
-        """Asks, then drops the caches of all idle, unpinned agents."""
-        idle = questions.evictable(self._shown.agents)
-        if not idle:
-            self._say("no idle, unpinned agent holds a cache")
-            return
-        self._ask(questions.evict_idle(idle), self._dispatch.evict_idle)
-
-    def action_warm(self) -> None:
-        """Brings the selected agent's cache back from disk."""
-        agent = self._selected_or_say()
-        if agent is None:
-            return
-        if agent.status in questions.BUSY:
-            self._say(f"{clean(agent.agent_id)} has a turn in progress", is_bad=True)
-        elif not questions.is_warmable(agent):
-            self._say(f"nothing of {clean(agent.agent_id)} is on disk that is not in memory")
-        else:
-            self._dispatch.warm(agent.agent_id)
-
-    def action_fork(self) -> None:
-        """Makes a new agent that starts from the selected agent's cache."""
-        agent = self._selected_or_say()
-        if agent is not None:
-            self._dispatch.fork(agent.agent_id)
-
-    def action_pin(self) -> None:
-        """Pins or unpins the selected agent."""
-        agent = self._selected_or_say()
-        if agent is not None:
-            self._dispatch.pin(agent.agent_id, pinned=not agent.pinned)
-
-    def action_abort(self) -> None:
-        """Asks, then ends the selected agent's turn."""
-        agent = self._selected_or_say()
-        if agent is None:
-            return
-        if agent.status not in questions.BUSY:
-            self._say(f"{clean(agent.agent_id)} has no turn in progress")
-            return
-        self._ask(questions.abort(agent), lambda: self._dispatch.abort(agent.agent_id))
-
     def action_detail(self) -> None:
         """Explains the selected agent."""
         agent = self._selected_or_say()
         if agent is not None:
-            agent_id = agent.agent_id
             board = self._board
             self.app.push_screen(
-                DetailScreen(lambda: board.detail_of(agent_id), self._settings.glyphs)
+                DetailScreen(lambda: board.detail_of(agent), self._settings.glyphs, self._zone)
             )
 
     def action_filter(self) -> None:
@@ -339,22 +278,6 @@ class MainScreen(Screen[None]):
     def action_quit(self) -> None:
         """Asks the app to leave."""
         self.app.post_message(QuitRequested())
-
-    def _selected_or_say(self) -> AgentRow | None:
-        agent = self._board.selected
-        if agent is None:
-            self._say("no agent is selected")
-        return agent
-
-    def _ask(self, question: questions.Question, act: Callable[[], None]) -> None:
-        def answered(is_yes: bool | None) -> None:
-            if is_yes:
-                act()
-
-        self.app.push_screen(ConfirmScreen(question), answered)
-
-    def _say(self, text: str, *, is_bad: bool = False) -> None:
-        self.notify(text, severity="warning" if is_bad else "information", markup=False)
 
 
 def _failure_words(snapshot: EngineSnapshot) -> str:

@@ -211,7 +211,7 @@ def _parse_hash(text: str) -> bytes:
 
 
 def _parse_token_ids(text: str) -> tuple[int, ...]:
-    token_ids = tuple(int(part) for part in text.split(" "))
+    token_ids = tuple(int(part) for part in text.split(" ")) if text else ()
     if len(token_ids) > BLOCK_TOKENS or not all(0 <= token < 1 << 32 for token in token_ids):
         raise ValueError("tokens out of range")
     return token_ids

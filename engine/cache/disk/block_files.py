@@ -107,50 +107,53 @@ class BlockFiles:
         """
         records: list[BlockRecord] = []
         for block_hash in block_hashes:
-            record = unwritten(block_hash) or self._read_one(block_hash, records)
+            record = unwritten(block_hash) or self._read_one(block_hash)
             if record is None:
                 break
             records.append(record)
         self._index.touch((record.block_hash for record in records), self._clock())
         return tuple(records)
 
-    def _read_one(self, block_hash: bytes, before: list[BlockRecord]) -> BlockRecord | None:
+    def _read_one(self, block_hash: bytes) -> BlockRecord | None:
         entry = self._index.entries.get(block_hash)
         if entry is None or entry.space_name != self._space.name:
             return None
         path = block_path(self._kv_folder, entry.space_name, block_hash)
         try:
             record, space = decode(_read_file(path, entry.size_bytes))
-            self._check(record, space, block_hash, before)
+            self._check(record, space, block_hash)
         except FileNotFoundError:
             self._index.drop(block_hash)
             self._note_miss(block_hash, "it vanished from the disk")
         except UntrustedFileError as error:
-            self._lose(block_hash, path, str(error))
+            self.set_aside(block_hash, str(error))
         except (OSError, MemoryError) as error:
-            self._fail(block_hash, path, error)
+            self._fail(block_hash, error)
         else:
             return record
         return None
 
-    def _check(
-        self, record: BlockRecord, space: KVSpace, block_hash: bytes, before: list[BlockRecord]
-    ) -> None:
+    def _check(self, record: BlockRecord, space: KVSpace, block_hash: bytes) -> None:
         if space != self._space:
             raise UntrustedFileError("it belongs to another model or KV format")
         if record.block_hash != block_hash:
             raise UntrustedFileError("its name is not the hash of its tokens")
-        if before and _layout(record) != _layout(before[0]):
-            raise UntrustedFileError("its tensors are unlike those of the blocks before it")
 
-    def _fail(self, block_hash: bytes, path: Path, error: OSError | MemoryError) -> None:
+    def _fail(self, block_hash: bytes, error: OSError | MemoryError) -> None:
         if isinstance(error, OSError) and error.errno not in _OUR_OWN_SHORTAGE:
-            self._lose(block_hash, path, f"it cannot be read ({describe(error)})")
+            self.set_aside(block_hash, f"it cannot be read ({describe(error)})")
         else:
             self._note_miss(block_hash, describe(error))
 
-    def _lose(self, block_hash: bytes, path: Path, reason: str) -> None:
+    def set_aside(self, block_hash: bytes, reason: str) -> None:
+        """Quarantines a block's file; an event tells, even where it was not written yet.
+
+        Args:
+            block_hash: A block of this model.
+            reason: What was found, in words that follow the file's name.
+        """
         self._index.drop(block_hash)
+        path = block_path(self._kv_folder, self._space.name, block_hash)
         self._quarantine.take(path, reason)
 
     def _note_miss(self, block_hash: bytes, reason: str) -> None:
@@ -183,7 +186,3 @@ def _read_file(path: Path, expected_bytes: int) -> bytes:
         return read_up_to(fd, expected_bytes)
     finally:
         os.close(fd)
-
-
-def _layout(record: BlockRecord) -> list[tuple[str, int]]:
-    return [(tensor.dtype, len(tensor.shape)) for tensor in record.tensors]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from engine.cache.block import BLOCK_TOKENS
@@ -13,8 +13,8 @@ from engine.cache.disk.records import AgentRecord
 FRESH_S = 900.0
 """A block that was used within so many seconds counts as wanted even if no agent refers to it."""
 
-AgentKey = tuple[str, str]
-"""Name of the space and id of the agent."""
+AgentKey = tuple[str, str, str]
+"""Name of the space, namespace and id of the agent."""
 
 
 @dataclass(slots=True)
@@ -24,7 +24,7 @@ class BlockEntry:
     Attributes:
         space_name: Folder it lies in.
         parent_hash: Hash of the block before it.
-        num_tokens: Its tokens; fewer than 256 in a tail.
+        num_tokens: Its tokens; fewer than 256 in a tail or a checkpoint.
         size_bytes: Size of the file.
         last_use_time: When it was last written, read or touched; wall-clock seconds.
     """
@@ -51,6 +51,7 @@ class BlockIndex:
         self.unsaved_agents: set[AgentKey] = set()
         self._num_children: Counter[bytes] = Counter()
         self._num_refs: Counter[bytes] = Counter()
+        self._num_history_refs: Counter[bytes] = Counter()
         self._num_pins: Counter[bytes] = Counter()
 
     def __contains__(self, block_hash: bytes) -> bool:
@@ -122,6 +123,7 @@ class BlockIndex:
 
     def _count_table(self, record: AgentRecord, step: int) -> None:
         _count(self._num_refs, record.block_hashes, step)
+        _count(self._num_history_refs, record.checkpoint_hashes, step)
         if record.pinned:
             _count(self._num_pins, record.block_hashes, step)
 
@@ -147,17 +149,53 @@ class BlockIndex:
         return record
 
     def is_garbage(self, block_hash: bytes) -> bool:
-        """Whether a block is a tail that no agent refers to: nothing can ever match it again."""
+        """Whether a block is a tail or checkpoint that no agent can go back to any more."""
         entry = self.entries.get(block_hash)
         return (
             entry is not None
             and entry.num_tokens < BLOCK_TOKENS
             and self._num_refs[block_hash] == 0
+            and self._num_history_refs[block_hash] == 0
         )
 
-    def victims(self, num_bytes: int, spare_bytes: int, now: float) -> list[bytes]:
-        """Blocks to remove for room: those nobody refers to first, then the longest unused.
+    def unneeded(self, block_hashes: Sequence[bytes]) -> list[bytes]:
+        """Those blocks of a chain that no agent refers to and that none else follows.
 
+        Args:
+            block_hashes: Blocks, each after the one it follows.
+
+        Returns:
+            The ends of chains before their beginnings.
+        """
+        num_gone: Counter[bytes] = Counter()
+        chosen: list[bytes] = []
+        for block_hash in reversed(block_hashes):
+            entry = self.entries.get(block_hash)
+            num_refs = self._num_refs[block_hash] + self._num_history_refs[block_hash]
+            has_children = self._num_children[block_hash] > num_gone[block_hash]
+            if entry is not None and not num_refs and not has_children:
+                chosen.append(block_hash)
+                num_gone[entry.parent_hash] += 1
+        return chosen
+
+    def followers(self, block_hashes: Iterable[bytes]) -> list[bytes]:
+        """Every block that comes after one of the given ones; looks through all blocks."""
+        children: dict[bytes, list[bytes]] = {}
+        for name, entry in self.entries.items():
+            children.setdefault(entry.parent_hash, []).append(name)
+        found: list[bytes] = []
+        left = list(block_hashes)
+        while left:
+            after = children.get(left.pop(), [])
+            found += after
+            left += after
+        return found
+
+    def victims(self, num_bytes: int, spare_bytes: int, now: float) -> list[bytes]:
+        """Blocks to remove for room.
+
+        Those nobody refers to first, then checkpoints of turns that are past, then the rest; among
+        them those that were not used for longest.
         The ends of chains go before their beginnings; blocks of pinned agents never go.
 
         Args:
@@ -191,10 +229,11 @@ class BlockIndex:
                 heapq.heappush(heap, self._rank(parent_hash, fresh_since))
         return chosen if num_freed >= num_bytes else []
 
-    def _rank(self, block_hash: bytes, fresh_since: float) -> tuple[bool, float, bytes]:
+    def _rank(self, block_hash: bytes, fresh_since: float) -> tuple[int, float, bytes]:
         last_use_time = self.entries[block_hash].last_use_time
         is_wanted = self._num_refs[block_hash] > 0 or last_use_time > fresh_since
-        return is_wanted, last_use_time, block_hash
+        is_past = self._num_history_refs[block_hash] > 0
+        return 2 if is_wanted else int(is_past), last_use_time, block_hash
 
 
 def _count(counter: Counter[bytes], keys: Iterable[bytes], step: int) -> None:

@@ -13,6 +13,7 @@ from engine.cache.disk.records import AgentRecord
 from engine.cache.disk.store import BlockStore
 from engine.cache.disk.work_queue import (
     ForgetAgent,
+    ForgetBlocks,
     SaveAgent,
     TouchBlocks,
     WorkQueue,
@@ -25,6 +26,9 @@ THREAD_NAME = "stoker-disk"
 
 _MAX_UNSAVED_BLOCKS = 64
 """So many block rows may wait for a commit: their files are durable and found again without it."""
+
+Recovered = Callable[[tuple[AgentRecord, ...]], None]
+"""Told that an outage is over, with the agents that were found if only now the folder opened."""
 
 _IDLE_SAVE_S = 0.5
 _LAST_WRITE_S = 10.0
@@ -44,6 +48,7 @@ class DiskThread:
             outage: Keeps count of refusals.
         """
         self.store = make_store()
+        self.on_recovered: Recovered = nobody
         self.opened: Future[tuple[AgentRecord, ...]] = Future()
         self._make_store = make_store
         self._queue = queue
@@ -131,6 +136,12 @@ class DiskThread:
         else:
             self._attempt(self._advance)
 
+    def _end_outage(self, found: tuple[AgentRecord, ...] = ()) -> None:
+        """The disk has taken something; an outage, if there was one, is over."""
+        if self._outage.reason:
+            self._outage.end()
+            self.on_recovered(found)
+
     def _attempt(self, action: Callable[[], None]) -> None:
         try:
             action()
@@ -146,7 +157,7 @@ class DiskThread:
             self._write(writes)
         elif not self.store.has_unsaved:
             # Nothing is left that could fail, so an outage is over.
-            self._outage.end()
+            self._end_outage()
             self._queue.wait(None, for_writes=True)
         else:
             self._save_when_idle()
@@ -154,18 +165,18 @@ class DiskThread:
     def _reopen(self) -> None:
         self.store = self._make_store()
         try:
-            self.store.open()
+            found = self.store.open()
         except DataFolderInUseError as error:
             raise DiskRefusedError(str(error)) from error
         self._is_open = True
-        self._outage.end()
+        self._end_outage(found)
 
     def _save_when_idle(self) -> None:
         if not self._outage.reason:
             self._queue.wait(_IDLE_SAVE_S, for_writes=True)
         if not self._queue.has_work:
             self.store.save()
-            self._outage.end()
+            self._end_outage()
 
     def _save_last(self) -> None:
         if self._is_open:
@@ -183,23 +194,35 @@ class DiskThread:
         if self._outage.reason or len(self.store.index.unsaved_blocks) >= _MAX_UNSAVED_BLOCKS:
             # The index too must take something before an outage is over.
             self.store.save()
-            self._outage.end()
+            self._end_outage()
 
     def _write_agents(self, writes: tuple[Write, ...]) -> None:
         saved: list[tuple[SaveAgent, AgentRecord]] = []
         for write in writes:
-            match write:
-                case SaveAgent(record):
-                    saved.append((write, self.store.save_agent(record)))
-                case ForgetAgent(agent_id):
-                    self.store.forget_agent(agent_id)
-                case TouchBlocks(block_hashes):
-                    self.store.touch(block_hashes)
-        if saved:
+            if isinstance(write, SaveAgent):
+                saved.append((write, self.store.save_agent(write.record)))
+            else:
+                self._change_index(write)
+        if saved or any(isinstance(write, ForgetBlocks) for write in writes):
             self.store.save()
-            self._outage.end()
+            self._end_outage()
         for write in writes:
             self._queue.finish(write)
         for save, record in saved:
             if save.saved is not None:
                 save.saved(record)
+
+    def _change_index(self, write: Write) -> None:
+        match write:
+            case ForgetAgent(agent_id, unwanted, namespace):
+                self.store.forget_agent(agent_id, unwanted, namespace)
+            case ForgetBlocks(block_hashes, distrust=reason) if reason:
+                self.store.set_aside(block_hashes, reason)
+            case ForgetBlocks(block_hashes, with_followers):
+                self.store.forget_blocks(block_hashes, with_followers=with_followers)
+            case TouchBlocks(block_hashes):
+                self.store.touch(block_hashes)
+
+
+def nobody(_found: tuple[AgentRecord, ...]) -> None:
+    """Nobody is told."""

@@ -8,7 +8,7 @@ import fcntl
 import os
 import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from engine.errors import StokerError
@@ -70,6 +70,19 @@ def write_durably(path: Path, buffers: Sequence[Buffer]) -> None:
     Raises:
         OSError: It could not be written; nothing is left behind.
     """
+    write_parts_durably(path, [buffers])
+
+
+def write_parts_durably(path: Path, parts: Iterable[Sequence[Buffer]]) -> None:
+    """Writes a private file in one piece from parts that are made while it is written.
+
+    Args:
+        path: Where; its folder must exist.
+        parts: Its content, in order. Whatever making them raises leaves no file behind.
+
+    Raises:
+        OSError: It could not be written; nothing is left behind.
+    """
     temp = path.with_name(f"{TEMP_PREFIX}{path.name}")
     with contextlib.suppress(FileNotFoundError):
         os.unlink(temp)
@@ -77,12 +90,13 @@ def write_durably(path: Path, buffers: Sequence[Buffer]) -> None:
     fd = os.open(temp, flags, 0o600)
     try:
         try:
-            _write_all(fd, buffers)
+            for buffers in parts:
+                _write_all(fd, buffers)
             sync(fd)
         finally:
             os.close(fd)
         os.rename(temp, path)
-    except OSError:
+    except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temp)
         raise

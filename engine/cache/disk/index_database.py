@@ -9,16 +9,19 @@ from array import array
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+from engine.cache import reply
 from engine.cache.disk.block_index import AgentKey, BlockEntry, BlockIndex
 from engine.cache.disk.durable import UntrustedFileError, check_trusted
 from engine.cache.disk.records import HASH_BYTES, AgentRecord
+from engine.cache.turn_history import from_scalars, to_scalars
 
 DATABASE_NAME = "index.db"
 DATABASE_FILES = (f"{DATABASE_NAME}-wal", f"{DATABASE_NAME}-shm", DATABASE_NAME)
 """In the order to move them away: SQLite must never meet an old log beside a new database."""
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 3
 
 _SCHEMA = f"""
 BEGIN;
@@ -32,6 +35,7 @@ CREATE TABLE blocks (
 ) WITHOUT ROWID;
 CREATE TABLE agents (
     space_name TEXT NOT NULL,
+    namespace TEXT NOT NULL,
     agent_id TEXT NOT NULL,
     named_here INTEGER NOT NULL,
     protocol TEXT NOT NULL,
@@ -44,13 +48,18 @@ CREATE TABLE agents (
     num_turns INTEGER NOT NULL,
     last_active_time REAL NOT NULL,
     last_turn TEXT NOT NULL,
-    PRIMARY KEY (space_name, agent_id)
+    turns TEXT NOT NULL,
+    replies TEXT NOT NULL,
+    PRIMARY KEY (space_name, namespace, agent_id)
 ) WITHOUT ROWID;
 PRAGMA user_version = {SCHEMA_VERSION};
 COMMIT;
 """
 _BLOCK_TYPES = (bytes, str, bytes, int, int, float)
-_AGENT_TYPES = (str, str, int, str, int, bytes, int, bytes, bytes, int, int, float, str)
+_AGENT_TYPES = (
+    *(str, str, str, int, str, int, bytes, int, bytes, bytes),
+    *(int, int, float, str, str, str),
+)
 _DAMAGED_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 Blocks = dict[bytes, BlockEntry]
@@ -140,7 +149,7 @@ class IndexDatabase:
             # Removals first, so that a row never refers to a block that was removed before it.
             _execute_many(
                 connection,
-                "DELETE FROM agents WHERE space_name = ? AND agent_id = ?",
+                "DELETE FROM agents WHERE space_name = ? AND namespace = ? AND agent_id = ?",
                 (key for key in agents if key not in index.agents),
             )
             _execute_many(
@@ -155,7 +164,7 @@ class IndexDatabase:
             )
             _execute_many(
                 connection,
-                "REPLACE INTO agents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                f"REPLACE INTO agents VALUES ({', '.join('?' * len(_AGENT_TYPES))})",
                 (_from_agent(key, index.agents[key]) for key in agents if key in index.agents),
             )
             connection.execute("COMMIT")
@@ -211,7 +220,7 @@ def _to_block(row: tuple[bytes, str, bytes, int, int, float]) -> tuple[bytes, Bl
     block_hash, entry = row[0], BlockEntry(*row[1:])
     if len(block_hash) != HASH_BYTES or len(entry.parent_hash) != HASH_BYTES:
         raise ValueError("a hash has 32 bytes")
-    if entry.num_tokens < 1 or entry.size_bytes < 1:
+    if entry.num_tokens < 0 or entry.size_bytes < 1:
         raise ValueError("a block's size is out of range")
     return block_hash, entry
 
@@ -230,29 +239,34 @@ def _from_agent(key: AgentKey, record: AgentRecord) -> tuple[object, ...]:
         record.num_turns,
         float(record.last_active_time),
         json.dumps(dict(record.last_turn)),
+        json.dumps([to_scalars(mark) for mark in record.turns]),
+        json.dumps([reply.to_scalars(tokens) for tokens in record.replies]),
     )
 
 
-def _to_agent(
-    row: tuple[str, str, int, str, int, bytes, int, bytes, bytes, int, int, float, str],
-) -> tuple[AgentKey, AgentRecord]:
+def _to_agent(row: tuple[Any, ...]) -> tuple[AgentKey, AgentRecord]:
     _check_types(row, _AGENT_TYPES)
-    hashes, last_turn = row[5], json.loads(row[12])
-    if len(hashes) % HASH_BYTES or not isinstance(last_turn, dict):
+    hashes = row[6]
+    last_turn, turns, replies = (json.loads(text) for text in row[13:16])
+    is_shaped = isinstance(last_turn, dict) and isinstance(turns, list)
+    if len(hashes) % HASH_BYTES or not is_shaped:
         raise ValueError("an agent's row is out of shape")
     starts = range(0, len(hashes), HASH_BYTES)
     record = AgentRecord(
-        agent_id=row[1],
-        named_here=bool(row[2]),
-        protocol=row[3],
-        pinned=bool(row[4]),
+        agent_id=row[2],
+        namespace=row[1],
+        named_here=bool(row[3]),
+        protocol=row[4],
+        pinned=bool(row[5]),
         block_hashes=tuple(hashes[start : start + HASH_BYTES] for start in starts),
-        num_tokens=row[6],
-        tail_token_ids=tuple(array("I", row[7])),
-        prompt_digest=row[8],
-        num_prompt_tokens=row[9],
-        num_turns=row[10],
-        last_active_time=row[11],
+        num_tokens=row[7],
+        tail_token_ids=tuple(array("I", row[8])),
+        prompt_digest=row[9],
+        num_prompt_tokens=row[10],
+        num_turns=row[11],
+        last_active_time=row[12],
         last_turn=last_turn,
+        turns=tuple(from_scalars(turn) for turn in turns),
+        replies=tuple(map(reply.from_scalars, replies)),
     )
-    return (row[0], record.agent_id), record
+    return (row[0], record.namespace, record.agent_id), record

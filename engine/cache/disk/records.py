@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 
 from engine.cache.block import BLOCK_TOKENS, root_hash
 from engine.cache.block import block_hash as hash_of
+from engine.cache.reply import ReplyTokens
+from engine.cache.turn_history import TurnHistory, TurnMark
 
 DTYPE_BYTES = {
     "BOOL": 1,
@@ -48,8 +50,12 @@ class KVSpace:
 
     @property
     def root_hash(self) -> bytes:
-        """Parent of every first block."""
-        return root_hash(self.fingerprint, self.kv_format)
+        """Parent of every first block that all may share."""
+        return self.root_hash_of("")
+
+    def root_hash_of(self, namespace: str) -> bytes:
+        """Parent of every first block of a namespace."""
+        return root_hash(self.fingerprint, self.kv_format, namespace)
 
     @property
     def name(self) -> str:
@@ -106,7 +112,7 @@ class BlockRecord:
     Attributes:
         block_hash: Identity of the content: ``engine.cache.block.block_hash`` of parent and tokens.
         parent_hash: Hash of the block before it, or the space's root.
-        token_ids: Its tokens, 1 to 256; fewer than 256 in an agent's tail.
+        token_ids: Its tokens, 0 to 256; fewer than 256 in an agent's tail or a checkpoint.
         tensors: Its tensors, in an order that is the same for all blocks of a space, as are
             their number, types and ranks.
     """
@@ -127,8 +133,8 @@ class BlockRecord:
             raise ValueError(f"a hash has {HASH_BYTES} bytes")
         if self.block_hash != hash_of(self.parent_hash, self.token_ids):
             raise ValueError("a block's hash is not that of its parent and tokens")
-        if not 1 <= len(self.token_ids) <= BLOCK_TOKENS:
-            raise ValueError(f"a block has 1 to {BLOCK_TOKENS} tokens, not {len(self.token_ids)}")
+        if len(self.token_ids) > BLOCK_TOKENS:
+            raise ValueError(f"a block has up to {BLOCK_TOKENS} tokens, not {len(self.token_ids)}")
 
     @property
     def num_bytes(self) -> int:
@@ -142,10 +148,11 @@ class AgentRecord:
 
     Attributes:
         agent_id: Its name.
+        namespace: Whose it is.
         named_here: Whether the name was made here, because the client sent none.
         protocol: How it talks to us; for display.
         pinned: Whether its blocks are kept from eviction.
-        block_hashes: Its blocks, in order; the last may be a tail.
+        block_hashes: Its blocks, in order; the last may be a tail or a checkpoint.
         num_tokens: Tokens those blocks cover.
         tail_token_ids: Tokens of the tail; empty when all blocks are full. Known without reading
             the tail, so that it can be matched against a prompt first.
@@ -154,9 +161,12 @@ class AgentRecord:
         num_turns: Turns finished.
         last_active_time: When its last turn ended, wall-clock seconds since the epoch.
         last_turn: A few numbers of its last turn.
+        turns: Marks of its last turns, oldest first.
+        replies: Replies of its conversation that the tokenizer would write in other tokens.
     """
 
     agent_id: str
+    namespace: str = ""
     named_here: bool = False
     protocol: str = "local"
     pinned: bool = False
@@ -168,6 +178,13 @@ class AgentRecord:
     num_turns: int = 0
     last_active_time: float = 0.0
     last_turn: Mapping[str, JsonScalar] = field(default_factory=dict)
+    turns: tuple[TurnMark, ...] = ()
+    replies: tuple[ReplyTokens, ...] = ()
+
+    @property
+    def checkpoint_hashes(self) -> tuple[bytes, ...]:
+        """Checkpoints beside its table that it can go back to."""
+        return tuple(h for h in TurnHistory(self.turns).kept_hashes if h not in self.block_hashes)
 
     def cut(self, num_blocks: int, num_tokens: int) -> AgentRecord:
         """The same agent with only its first blocks.

@@ -6,7 +6,7 @@ import errno
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from engine.cache.disk.block_files import BlockFiles, DiskRefusedError, describe
@@ -63,6 +63,7 @@ class BlockStore:
         self._files = BlockFiles(self._kv_folder, space, self.index, self._quarantine, note, clock)
         self._database: IndexDatabase | None = None
         self._old_tails: list[bytes] = []
+        self._unwanted: list[bytes] = []
         self._has_noted_refusal = False
 
     @property
@@ -91,7 +92,7 @@ class BlockStore:
             self.close()
             raise
         name = self._space.name
-        return tuple(r for (space_name, _), r in self.index.agents.items() if space_name == name)
+        return tuple(r for key, r in self.index.agents.items() if key[0] == name)
 
     def _open(self) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -144,12 +145,10 @@ class BlockStore:
 
     def _root_hash(self, space_name: str, record: AgentRecord) -> bytes:
         if space_name == self._space.name:
-            return self._space.root_hash
-        # Another space's root is not known here, but the space is named by its beginning.
+            return self._space.root_hash_of(record.namespace)
+        # Another space's root is not known here; it is what its own first blocks follow.
         first = self.index.entries.get(record.block_hashes[0]) if record.block_hashes else None
-        if first is None or not first.parent_hash.hex().startswith(space_name):
-            return b""
-        return first.parent_hash
+        return first.parent_hash if first and first.space_name == space_name else b""
 
     def close(self) -> None:
         """Closes the index and lets the folder go; what is unsaved is lost."""
@@ -201,25 +200,55 @@ class BlockStore:
         Returns:
             The record as it will be saved.
         """
-        key = (self._space.name, record.agent_id)
-        whole = self.index.whole_part(record, self._space.root_hash)
+        key = (self._space.name, record.namespace, record.agent_id)
+        whole = self.index.whole_part(record, self._space.root_hash_of(record.namespace))
         old = self.index.agents.get(key)
         self.index.put_agent(key, whole)
         self.index.touch(whole.block_hashes, self._clock())
         if old is not None:
-            self._old_tails += old.block_hashes[-1:]
+            self._old_tails += (*old.block_hashes[-1:], *old.checkpoint_hashes)
         return whole
 
-    def forget_agent(self, agent_id: str) -> None:
-        """Forgets an agent; its full blocks stay until others need the room."""
-        old = self.index.drop_agent((self._space.name, agent_id))
+    def forget_agent(
+        self, agent_id: str, unwanted: Sequence[bytes] = (), namespace: str = ""
+    ) -> None:
+        """Forgets an agent; its full blocks stay until others need the room.
+
+        Args:
+            agent_id: The agent.
+            unwanted: Blocks that ``save`` removes, but for those that other agents refer to or
+                that other blocks follow; each after the one it follows.
+            namespace: Whose agent it is.
+        """
+        old = self.index.drop_agent((self._space.name, namespace, agent_id))
         if old is not None:
-            self._old_tails += old.block_hashes[-1:]
+            self._old_tails += (*old.block_hashes[-1:], *old.checkpoint_hashes)
+        self._unwanted += unwanted
+
+    def forget_blocks(self, block_hashes: Sequence[bytes], *, with_followers: bool = False) -> None:
+        """Removes blocks whose content must not be used; ``save`` makes it durable.
+
+        Args:
+            block_hashes: The blocks.
+            with_followers: Whether to remove as well what follows any of them.
+        """
+        followers = self.index.followers(block_hashes) if with_followers else ()
+        self._files.remove((*block_hashes, *followers))
+
+    def set_aside(self, block_hashes: Iterable[bytes], reason: str) -> None:
+        """Quarantines blocks whose files were made by somebody else.
+
+        Args:
+            block_hashes: The blocks, of this store's space.
+            reason: What was found, in words that follow the file's name.
+        """
+        for block_hash in block_hashes:
+            self._files.set_aside(block_hash, reason)
 
     @property
     def has_unsaved(self) -> bool:
         """Whether ``save`` has something to do."""
-        return bool(self.index.unsaved_blocks or self.index.unsaved_agents)
+        return bool(self.index.unsaved_blocks or self.index.unsaved_agents or self._unwanted)
 
     def save(self) -> None:
         """Makes everything that was recorded durable.
@@ -237,8 +266,9 @@ class BlockStore:
             raise DiskRefusedError(str(error)) from error
         # Only now: until here the saved row of the agent referred to its old tail.
         garbage = [tail for tail in self._old_tails if self.index.is_garbage(tail)]
-        self._old_tails = []
-        self._files.remove(garbage)
+        unwanted = self.index.unneeded(self._unwanted)
+        self._old_tails, self._unwanted = [], []
+        self._files.remove([*garbage, *unwanted])
 
     def _save(self) -> None:
         try:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.cache.disk.disk_thread import DiskThread
+from engine.cache.disk.archives import Archives
+from engine.cache.disk.disk_thread import DiskThread, Recovered, nobody
+from engine.cache.disk.foreign import ForeignAgent, foreign_agents
 from engine.cache.disk.outage import Outage
 from engine.cache.disk.quarantine import Note
 from engine.cache.disk.records import AgentRecord, BlockRecord, DiskStats, KVSpace
@@ -16,6 +18,7 @@ from engine.cache.disk.work_queue import (
     AgentSaved,
     BlocksRead,
     ForgetAgent,
+    ForgetBlocks,
     ReadBlocks,
     SaveAgent,
     TouchBlocks,
@@ -50,6 +53,14 @@ class DiskTier:
     What the disk does wrong never reaches a caller: a block that cannot be read, or is not what
     was written, is a miss and an event. When the disk takes nothing, writing pauses with one
     event, goes on by itself, and says so.
+
+    Attributes:
+        space: The model and KV format that its blocks are of.
+        archives: Files that agents travel in.
+        on_recovered: Called on the tier's thread when an outage is over; with the agents that were
+            found, where the folder could not be opened before.
+        foreign: By namespace and id, agents that another model or format had a cache of when it was
+            opened.
     """
 
     def __init__(
@@ -59,6 +70,8 @@ class DiskTier:
         limits: DiskLimits,
         note: Note,
         clock: Callable[[], float] = time.time,
+        *,
+        model_id: str = "",
     ) -> None:
         """Names everything; nothing is touched before ``open``.
 
@@ -68,7 +81,12 @@ class DiskTier:
             limits: Its bounds.
             note: Takes events: kind, text and level.
             clock: Wall-clock seconds.
+            model_id: Name of the model, for people.
         """
+        self.archives = Archives(self, space, model_id)
+        self.space = space
+        self.foreign: Mapping[tuple[str, str], ForeignAgent] = {}
+        self.on_recovered: Recovered = nobody
         self._limits = limits
         self._queue = WorkQueue(limits.max_pending_bytes)
         self._thread = DiskThread(
@@ -76,6 +94,7 @@ class DiskTier:
             self._queue,
             Outage(note, limits.retry_s, limits.max_retry_s),
         )
+        self._thread.on_recovered = self._recovered
 
     def open(self) -> tuple[AgentRecord, ...]:
         """Starts the thread, locks the folder, reads the index and checks it against the files.
@@ -88,15 +107,39 @@ class DiskTier:
             DataFolderInUseError: Another process has the folder.
         """
         self._thread.start()
-        return self._thread.opened.result()
+        own = self._thread.opened.result()
+        self._look_for_foreign_agents()
+        return own
+
+    def _look_for_foreign_agents(self) -> None:
+        self.foreign = foreign_agents(self._thread.store.index.agents.values(), self.space)
+
+    def _recovered(self, found: tuple[AgentRecord, ...]) -> None:
+        if found:
+            self._look_for_foreign_agents()
+        self.on_recovered(found)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether too many bytes wait already for another block to be taken."""
+        return self._queue.is_full
 
     def has(self, block_hash: bytes) -> bool:
         """Whether a block is durably on disk."""
-        return block_hash in self._thread.store.index
+        is_forgotten = self._queue.is_forgetting(block_hash)
+        return block_hash in self._thread.store.index and not is_forgotten
 
     def can_read(self, block_hash: bytes) -> bool:
         """Whether ``read`` would look for a block: it is on disk, or on its way there."""
-        return block_hash in self._thread.store.index or self._queue.has_block(block_hash)
+        return self.has(block_hash) or self._queue.has_block(block_hash)
+
+    def parent(self, block_hash: bytes) -> bytes | None:
+        """Hash of the block before one that could be read; None if that one could not."""
+        entry = self._thread.store.index.entries.get(block_hash)
+        if entry is not None:
+            return entry.parent_hash
+        record = self._queue.block(block_hash)
+        return record.parent_hash if record is not None else None
 
     def write(self, record: BlockRecord) -> bool:
         """Queues a block to be written.
@@ -136,9 +179,38 @@ class DiskTier:
         """
         self._queue.put(SaveAgent(record, saved))
 
-    def forget_agent(self, agent_id: str) -> None:
-        """Forgets an agent. Its blocks stay until others need the room."""
-        self._queue.put(ForgetAgent(agent_id))
+    def forget_blocks(self, block_hashes: Sequence[bytes], *, with_followers: bool = False) -> None:
+        """Removes blocks whose content must not be used, written or not; none is found from now on.
+
+        A block of the same name that is written later is another one.
+
+        Args:
+            block_hashes: The blocks.
+            with_followers: Whether to remove as well what follows any of them.
+        """
+        self._queue.put_forget(ForgetBlocks(tuple(block_hashes), with_followers))
+
+    def set_aside(self, block_hash: bytes, reason: str) -> None:
+        """Quarantines a block that this model cannot have made; it is not found from now on.
+
+        Args:
+            block_hash: The block, as it was read.
+            reason: What was found, in words that follow the file's name.
+        """
+        self._queue.put_forget(ForgetBlocks((block_hash,), distrust=reason))
+
+    def forget_agent(
+        self, agent_id: str, unwanted: Sequence[bytes] = (), namespace: str = ""
+    ) -> None:
+        """Forgets an agent. Its blocks stay until others need the room.
+
+        Args:
+            agent_id: The agent.
+            unwanted: Blocks to remove at once, but for those that other agents' tables need; each
+                after the one it follows.
+            namespace: Whose agent it is.
+        """
+        self._queue.put(ForgetAgent(agent_id, tuple(unwanted), namespace))
 
     @property
     def stats(self) -> DiskStats:

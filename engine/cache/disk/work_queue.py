@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -41,9 +41,23 @@ class SaveAgent:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ForgetAgent:
-    """Forget one agent."""
+    """Forget one agent, and remove those of the unwanted blocks that nobody else needs."""
 
     agent_id: str
+    unwanted: tuple[bytes, ...] = ()
+    namespace: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ForgetBlocks:
+    """Remove blocks whose content must not be used any more, and with them, maybe, what follows.
+
+    Where there is a reason to distrust their files, these are set aside instead.
+    """
+
+    block_hashes: tuple[bytes, ...]
+    with_followers: bool = False
+    distrust: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,7 +67,7 @@ class TouchBlocks:
     block_hashes: tuple[bytes, ...]
 
 
-Write = WriteBlock | SaveAgent | ForgetAgent | TouchBlocks
+Write = WriteBlock | SaveAgent | ForgetAgent | ForgetBlocks | TouchBlocks
 _Key = tuple[str, object]
 
 
@@ -72,8 +86,14 @@ class WorkQueue:
         # By key, so that a newer state of an agent takes the place of the older one.
         self._writes: OrderedDict[_Key, Write] = OrderedDict()
         self._is_closing = False
+        self._forgetting: Counter[bytes] = Counter()
         self.num_blocks = 0
         self.num_bytes = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no further block is taken now."""
+        return self.num_blocks > 0 and self.num_bytes >= self._max_pending_bytes
 
     @property
     def is_closing(self) -> bool:
@@ -83,6 +103,10 @@ class WorkQueue:
     def has_block(self, block_hash: bytes) -> bool:
         """Whether a block waits to be written."""
         return ("block", block_hash) in self._writes
+
+    def is_forgetting(self, block_hash: bytes) -> bool:
+        """Whether a block waits to be removed; what waits to be written is newer."""
+        return self._forgetting[block_hash] > 0
 
     def block(self, block_hash: bytes) -> BlockRecord | None:
         """A block that waits to be written, or None."""
@@ -110,6 +134,20 @@ class WorkQueue:
             self.num_bytes = num_bytes
             self._changed.notify()
             return True
+
+    def put_forget(self, forget: ForgetBlocks) -> None:
+        """Queues a removal; those of the blocks that wait to be written are not written."""
+        with self._changed:
+            for block_hash in forget.block_hashes:
+                waiting = self._writes.pop(("block", block_hash), None)
+                if isinstance(waiting, WriteBlock):
+                    self.num_blocks -= 1
+                    self.num_bytes -= waiting.record.num_bytes
+            if self._is_closing:
+                return
+            self._writes[_key(forget)] = forget
+            self._forgetting.update(forget.block_hashes)
+            self._changed.notify()
 
     def put(self, write: SaveAgent | ForgetAgent | TouchBlocks) -> bool:
         """Queues a small thing; what it supersedes is dropped. False when closing."""
@@ -155,6 +193,9 @@ class WorkQueue:
             if isinstance(write, WriteBlock):
                 self.num_blocks -= 1
                 self.num_bytes -= write.record.num_bytes
+            elif isinstance(write, ForgetBlocks):
+                self._forgetting.subtract(write.block_hashes)
+                self._forgetting += Counter()  # drops what is not wanted any more
 
     def wait(self, timeout_s: float | None, *, for_writes: bool) -> None:
         """Waits until there is something to do or the queue is closing.
@@ -181,8 +222,10 @@ def _key(write: Write) -> _Key:
         case WriteBlock(record):
             return "block", record.block_hash
         case SaveAgent(record):
-            return "agent", record.agent_id
-        case ForgetAgent(agent_id):
-            return "agent", agent_id
+            return "agent", (record.namespace, record.agent_id)
+        case ForgetAgent(agent_id, _, namespace):
+            return "agent", (namespace, agent_id)
+        case ForgetBlocks():
+            return "forget", id(write)
         case TouchBlocks(block_hashes):
             return "touch", block_hashes

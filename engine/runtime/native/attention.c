@@ -1,7 +1,7 @@
 /* Softmax attention over each sequence's own keys and values.
  *
- * A sequence with one tile of queries has its keys split into parts of a fixed length, so that one
- * long sequence keeps every thread busy and still is summed in the same order whatever else runs. */
+ * A decode step's keys are split into parts of a fixed length, so that one long sequence keeps every
+ * thread busy and still is summed in the same order whatever else runs. */
 #include <stdlib.h>
 
 #include "attention_tile.h"
@@ -13,7 +13,7 @@ static long num_tiles(const attention *a, const sequence *s) {
 }
 
 static long num_parts(const attention *a, const sequence *s) {
-    return num_tiles(a, s) > 1 ? 1 : (s->num_keys + PART_KEYS - 1) / PART_KEYS;
+    return a->causal || num_tiles(a, s) > 1 ? 1 : (s->num_keys + PART_KEYS - 1) / PART_KEYS;
 }
 
 static long num_chunks(const attention *a, const sequence *s) {
@@ -23,18 +23,47 @@ static long num_chunks(const attention *a, const sequence *s) {
 /* Floats that one chunk leaves in `partial`. */
 static long partial_size(const attention *a) { return TILE_ROWS * (a->value_width + 2); }
 
+/* The same sequence with a tile of its keys, or of its values, as plain numbers. */
+static sequence unpacked(const attention *a, const sequence *s, tile *t, const int values,
+                         long first, long count) {
+    const quantised *rows = a->rows + 2 * (s - a->sequences) + values;
+    const long width = values ? a->value_width : a->width, group = a->group_size;
+    if (a->bits == 4)
+        unpack_rows_of(rows, t->kv_head, first, count, width, group, t->unpacked, 4);
+    else unpack_rows_of(rows, t->kv_head, first, count, width, group, t->unpacked, 8);
+    sequence plain = *s;
+    plain.keys = plain.values = t->unpacked;
+    plain.key_head = plain.value_head = 0;
+    plain.key_row = plain.value_row = width;
+    return plain;
+}
+
+static void score(const attention *a, const sequence *s, tile *t, long first, long count) {
+    if (is_narrow(a, t)) score_few_tile(a, s, t, first, count);
+    else if (t->num_rows <= LANES) score_tile(a, s, t, first, count, 1, 8);
+    else score_tile(a, s, t, first, count, ROW_VECS, 4);
+}
+
+static void weigh_and_hide(tile *t, long first, long count) {
+    if (first + count > t->visible[0]) hide_future(t, first, count);
+    if (t->num_rows <= LANES) weigh(t, count, 1);
+    else weigh(t, count, ROW_VECS);
+}
+
 static void attend_keys(const attention *a, const sequence *s, tile *t, long first, long end) {
     for (; first < end; first += TILE_KEYS) {
         const long count = end - first < TILE_KEYS ? end - first : TILE_KEYS;
-        const int few = t->num_rows <= LANES;
-        if (is_narrow(a, t))
-            score_few_tile(a, s, t, first, count);
-        else if (few) score_tile(a, s, t, first, count, 1, 8);
-        else score_tile(a, s, t, first, count, ROW_VECS, 4);
-        if (first + count > t->visible[0]) hide_future(t, first, count);
-        if (few) weigh(t, count, 1);
-        else weigh(t, count, ROW_VECS);
-        mix(a, s, t, first, count);
+        if (!a->rows) {
+            score(a, s, t, first, count);
+            weigh_and_hide(t, first, count);
+            mix(a, s, t, first, count);
+            continue;
+        }
+        sequence plain = unpacked(a, s, t, 0, first, count);
+        score(a, &plain, t, 0, count);
+        weigh_and_hide(t, first, count);
+        plain = unpacked(a, s, t, 1, first, count);
+        mix(a, &plain, t, 0, count);
     }
 }
 
@@ -109,26 +138,43 @@ static void join_all(const attention *a) {
     }
 }
 
+static int attend_all(attention *a) {
+    const long width = a->width, value_width = a->value_width;
+    if (width > MAX_WIDTH || value_width > MAX_WIDTH || value_width % LANES) return 1;
+    if (a->rows && (width % a->group_size || value_width % a->group_size)) return 1;
+    long chunks = 0, chunks_of_parts = 0;
+    for (long i = 0; i < a->num_sequences; i++) {
+        chunks += num_chunks(a, a->sequences + i);
+        if (num_parts(a, a->sequences + i) > 1) chunks_of_parts += num_chunks(a, a->sequences + i);
+    }
+    if (chunks_of_parts) {
+        a->partial = malloc((size_t)(chunks_of_parts * partial_size(a)) * sizeof(float));
+        if (!a->partial) return 1;
+    }
+    pool_run(attend_chunk, a, chunks);
+    if (chunks_of_parts) join_all(a);
+    free(a->partial);
+    return 0;
+}
+
 /* Attention of every sequence's queries over its own keys. Returns 0, or 1 where the widths are
  * not ones this kernel does. When causal, the last query sees the last key. */
 API int stoker_attention(const sequence *sequences, long num_sequences, long num_heads,
                          long num_kv_heads, long width, long value_width, float scale,
                          int causal) {
-    if (width > MAX_WIDTH || value_width > MAX_WIDTH || value_width % LANES) return 1;
     attention a = {sequences, num_sequences, num_kv_heads, num_heads / num_kv_heads,
                    width,     value_width,   scale,        causal,
-                   NULL};
-    long chunks = 0, chunks_of_parts = 0;
-    for (long i = 0; i < num_sequences; i++) {
-        chunks += num_chunks(&a, sequences + i);
-        if (num_parts(&a, sequences + i) > 1) chunks_of_parts += num_chunks(&a, sequences + i);
-    }
-    if (chunks_of_parts) {
-        a.partial = malloc((size_t)(chunks_of_parts * partial_size(&a)) * sizeof(float));
-        if (!a.partial) return 1;
-    }
-    pool_run(attend_chunk, &a, chunks);
-    if (chunks_of_parts) join_all(&a);
-    free(a.partial);
-    return 0;
+                   NULL,      NULL,          0,            0};
+    return attend_all(&a);
+}
+
+/* The same over quantised rows: for each sequence its keys, which are turned, and its values. */
+API int stoker_attention_quantised(const sequence *sequences, const quantised *rows,
+                                   long num_sequences, long num_heads, long num_kv_heads,
+                                   long width, long value_width, float scale, int causal,
+                                   long group_size, int bits) {
+    attention a = {sequences, num_sequences, num_kv_heads, num_heads / num_kv_heads,
+                   width,     value_width,   scale,        causal,
+                   NULL,      rows,          group_size,   bits};
+    return attend_all(&a);
 }

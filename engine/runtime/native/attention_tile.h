@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-#include "stoker.h"
+#include "quantised.h"
 
 enum {
     TILE_KEYS = 64,
@@ -36,6 +36,9 @@ typedef struct {
     float scale;
     int causal;
     float *partial; /* sums, highest score and total of each row of each part, part by part */
+    const quantised *rows; /* each sequence's keys and values where they are quantised, or null */
+    long group_size;
+    int bits;
 } attention;
 
 typedef struct {
@@ -44,16 +47,28 @@ typedef struct {
     float scores[TILE_KEYS][TILE_ROWS];
     float sums[TILE_ROWS][MAX_WIDTH];
     float highest[TILE_ROWS], total[TILE_ROWS], shrink[TILE_ROWS];
+    float unpacked[TILE_KEYS * MAX_WIDTH];
     long visible[TILE_ROWS];
     long num_rows, first_row, kv_head;
 } tile;
 
-/* Whether lanes run along the width instead of the rows. */
+/* Whether lanes run along the width instead of the rows, for a decode step. The rows of a prompt
+ * are summed in one order wherever its slices end. */
 INLINE int is_narrow(const attention *a, const tile *t) {
-    return t->num_rows <= FEW_ROWS && a->width % LANES == 0;
+    return !a->causal && t->num_rows <= FEW_ROWS && a->width % LANES == 0;
+}
+
+/* A query as quantised keys want it: turned, and in the order that they are unpacked in. */
+static void turn_query(const attention *a, const float *from, float *to) {
+    float turned[MAX_WIDTH];
+    const float factor = query_factor(turned_block(a->width));
+    memcpy(turned, from, (size_t)a->width * sizeof(float));
+    turn(turned, a->width);
+    for (long at = 0; at < a->width; at++) to[at] = turned[unpacked_from(at, a->bits)] * factor;
 }
 
 static void begin(const attention *a, const sequence *s, tile *t) {
+    float turned[MAX_WIDTH];
     const int narrow = is_narrow(a, t);
     for (long row = 0; row < TILE_ROWS; row++) {
         const long index = t->first_row + row, query = index / a->group;
@@ -67,6 +82,10 @@ static void begin(const attention *a, const sequence *s, tile *t) {
         t->visible[row] = a->causal ? s->num_keys - s->num_queries + query + 1 : s->num_keys;
         const long head = t->kv_head * a->group + index % a->group;
         const float *from = s->queries + query * s->query_row + head * s->query_head;
+        if (a->rows) {
+            turn_query(a, from, turned);
+            from = turned;
+        }
         float *to = narrow ? t->few_queries[row] : &t->queries[0][row];
         const long step = narrow ? 1 : TILE_ROWS;
         for (long at = 0; at < a->width; at++) to[at * step] = from[at] * a->scale;
@@ -218,7 +237,11 @@ static void finish(const attention *a, const sequence *s, tile *t) {
         const long head = t->kv_head * a->group + index % a->group;
         float *to = s->output + index / a->group * s->output_row + head * s->output_head;
         const float share = 1.0f / t->total[row];
-        for (long at = 0; at < a->value_width; at++) to[at] = t->sums[row][at] * share;
+        if (a->rows)
+            for (long at = 0; at < a->value_width; at++)
+                to[unpacked_from(at, a->bits)] = t->sums[row][at] * share;
+        else
+            for (long at = 0; at < a->value_width; at++) to[at] = t->sums[row][at] * share;
     }
 }
 

@@ -7,9 +7,9 @@
 #include <math.h>
 #include <stdint.h>
 
-#include "stoker.h"
+#include "levels.h"
 
-enum { GROUP = 32, TILE_ROWS = 6, TILE_COLUMNS = 4, CHUNK_WEIGHTS = 1 << 16 };
+enum { TILE_ROWS = 6, TILE_COLUMNS = 4, CHUNK_WEIGHTS = 1 << 16 };
 
 /* The nearest number with an 11-bit significand: every scale of a 16-bit type is one. */
 static float to_half_significand(float value) {
@@ -86,32 +86,6 @@ typedef struct {
     float *y;
     long m, n, k, chunk_columns;
 } product;
-
-typedef uint8_t bytes __attribute__((vector_size(LANES)));
-
-/* Lanes v * LANES and on of a group, as numbers from 0. */
-INLINE vec unpack(const uint8_t *group, const int v, const int bits) {
-    const int at = v * LANES, half = bits == 4 ? GROUP / 2 : GROUP;
-#if LANES == 16
-    const __m512i wide = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(group + at % half)));
-    const __m512i level =
-        bits == 8 ? wide
-                  : (at < half ? _mm512_and_si512(wide, _mm512_set1_epi32(15))
-                               : _mm512_srli_epi32(wide, 4));
-    return (vec)_mm512_cvtepi32_ps(level);
-#elif LANES == 8 && defined(__AVX2__)
-    const __m256i wide = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(group + at % half)));
-    const __m256i level = bits == 8 ? wide
-                                    : (at < half ? _mm256_and_si256(wide, _mm256_set1_epi32(15))
-                                                 : _mm256_srli_epi32(wide, 4));
-    return (vec)_mm256_cvtepi32_ps(level);
-#else
-    bytes part;
-    memcpy(&part, group + at % half, sizeof part);
-    if (bits == 4) part = at < half ? part & 15 : part >> 4;
-    return __builtin_convertvector(__builtin_convertvector(part, ivec), vec);
-#endif
-}
 
 INLINE void multiply_tile(const product *p, long row, long column, const int rows,
                           const int columns, const int bits) {

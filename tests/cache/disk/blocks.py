@@ -12,6 +12,7 @@ from engine.cache.block import BLOCK_TOKENS, block_hash
 from engine.cache.disk.block_file import block_path
 from engine.cache.disk.records import AgentRecord, BlockRecord, KVSpace, TensorBytes
 from engine.cache.disk.store import BlockStore
+from engine.cache.reply import ReplyTokens
 
 SPACE = KVSpace("a" * 64, "v1 2 layers float32 k1x4 v1x4")
 OTHER_MODEL = KVSpace("b" * 64, SPACE.kv_format)
@@ -62,6 +63,7 @@ def agent(agent_id: str, records: Sequence[BlockRecord], *, pinned: bool = False
         num_turns=3,
         last_active_time=12.5,
         last_turn={"num_cached_tokens": 5, "ttft_s": 0.25, "miss": ""},
+        replies=(ReplyTokens(b"0123456789abcdef", 3, 1, (5, 6, 7)),),
     )
 
 

@@ -6,7 +6,6 @@ import errno
 import os
 import stat
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +22,6 @@ from tests.cache.disk.blocks import (
     agent,
     block,
     chain,
-    hashes,
     opened,
     path_of,
     read,
@@ -149,16 +147,6 @@ def test_vanished_file_is_a_miss(tmp_path: Path) -> None:
         assert read(store, chain(2)) == []
         assert events.kinds() == ["miss"]
         assert store.num_quarantined == 0
-
-
-def test_block_unlike_those_before_it_is_not_handed_over(tmp_path: Path) -> None:
-    events = Events()
-    records = chain(3)
-    odd = [records[0], replace(records[1], tensors=records[1].tensors[:-1]), records[2]]
-    with opened(tmp_path, events=events) as (store, _):
-        write_all(store, odd)
-        assert list(store.read_blocks(hashes(odd))) == odd[:1]
-        assert "unlike" in events.texts("quarantine")[0]
 
 
 def test_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,6 +116,32 @@ def test_a_folder_that_cannot_be_opened_is_tried_again(
     setup.tier.close(1.0)
 
 
+def test_a_folder_that_opens_late_tells_its_agents_once(tmp_path: Path) -> None:
+    """With a real folder: a file is in its way until it is taken away."""
+    folder = tmp_path / "data"
+    first = Setup(folder, LIMITS)
+    first.tier.open()
+    records = chain(2)
+    first.write(records)
+    first.save(agent("repo-a", records))
+    first.tier.close(5.0)
+    folder.rename(tmp_path / "away")
+    folder.write_text("in the way")
+    found: list[tuple[AgentRecord, ...]] = []
+    setup = Setup(folder, LIMITS)
+    setup.tier.on_recovered = found.append
+    assert setup.tier.open() == ()
+    assert not setup.tier.stats.is_on
+
+    folder.unlink()
+    (tmp_path / "away").rename(folder)
+
+    until(lambda: setup.tier.stats.is_on)
+    until(lambda: bool(found))
+    assert found == [(agent("repo-a", records),)]
+    setup.tier.close(1.0)
+
+
 def test_closing_while_the_disk_refuses_is_quick_and_honest(
     setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:

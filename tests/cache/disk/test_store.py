@@ -12,7 +12,9 @@ from tests.cache.disk.blocks import (
     SPACE,
     Events,
     agent,
+    block,
     chain,
+    hashes,
     opened,
     path_of,
     read,
@@ -113,4 +115,39 @@ def test_a_forgotten_agent_stays_forgotten(tmp_path: Path) -> None:
         store.forget_agent("repo-a")
     with opened(tmp_path) as (store, agents):
         assert agents == {}
+        assert read(store, records) == records
+
+
+def test_what_is_unwanted_goes_unless_others_need_it(tmp_path: Path) -> None:
+    """Two agents share a beginning."""
+    shared = chain(2)
+    own = [*shared, block(shared[-1].block_hash, 5)]
+    own.append(block(own[2].block_hash, 6, 9))
+    others = [*shared, block(shared[-1].block_hash, 7)]
+    with opened(tmp_path) as (store, _):
+        write_all(store, [*own, others[2]])
+        store.save_agent(agent("repo-a", own))
+        store.save_agent(agent("repo-b", others))
+        store.save()
+
+        store.forget_agent("repo-a", hashes(own))
+        assert path_of(tmp_path, own[2]).exists(), "the saved row names it still"
+        store.save()
+
+        assert not path_of(tmp_path, own[2]).exists()
+        assert not path_of(tmp_path, own[3]).exists()
+        assert read(store, others) == others
+    with opened(tmp_path) as (store, agents):
+        assert agents == {"repo-b": agent("repo-b", others)}
+        assert len(store.index) == 3
+
+
+def test_a_block_that_something_follows_is_not_removed(tmp_path: Path) -> None:
+    records = chain(3)
+    with opened(tmp_path) as (store, _):
+        write_all(store, records)
+        store.save_agent(agent("repo-a", records[:2]))
+        store.save()
+        store.forget_agent("repo-a", hashes(records[:2]))
+        store.save()
         assert read(store, records) == records

@@ -1,0 +1,279 @@
+"""Brings caches back from disk before they are needed, while others run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Sequence as Items
+from functools import partial
+from typing import Any, Protocol
+
+from engine.cache.agent import Agent
+from engine.cache.agents import AgentStore
+from engine.cache.block import BLOCK_TOKENS, KVBlock
+from engine.cache.checkpoint import checkpoint_slots
+from engine.cache.disk.records import BlockRecord, TensorBytes
+from engine.cache.disk.tier import DiskTier
+from engine.cache.payload_span import PayloadSpan
+from engine.cache.pool import BlockPool
+from engine.cache.prefix import common_prefix, known_blocks, match_checkpoint
+from engine.cache.spec import CacheSpec
+from engine.errors import AgentBusyError, NotOnDiskError, PayloadError
+from engine.reads import Reads
+from engine.sequence import Sequence
+
+MIN_PARTIAL_TOKENS = 16
+"""A block that matches in fewer tokens is not worth reading."""
+MAX_READS = 3
+"""So often a turn waits for the disk, where what was read was less than what was wanted."""
+
+Post = Callable[[Callable[[], None]], None]
+"""Has something done on the engine's thread, soon."""
+
+
+class ByteReader(Protocol):
+    """Turns bytes into block payloads; the model runner is one."""
+
+    def from_bytes(self, tensors: Items[TensorBytes], span: PayloadSpan) -> object:
+        """The payload that the bytes were made of.
+
+        Args:
+            tensors: The bytes, from a file that anybody may have made.
+            span: Which tokens the payload is said to be of.
+
+        Raises:
+            PayloadError: They are not such a payload of this model.
+        """
+
+
+class ReadAhead:
+    """Reads blocks and checkpoints. Every method belongs to the engine's thread.
+
+    Reads end on the disk's thread; what is to be done with them comes back through ``post``.
+    """
+
+    def __init__(
+        self,
+        tier: DiskTier,
+        pool: BlockPool,
+        agents: AgentStore,
+        mover: ByteReader,
+        spec: CacheSpec,
+        *,
+        make_room: Callable[[int], bool],
+        post: Post,
+        note: Callable[[str, str], None],
+        clock: Callable[[], float],
+    ) -> None:
+        """Wires the parts.
+
+        Args:
+            tier: The warm tier, open.
+            pool: Where blocks go that are read.
+            agents: Whose caches are warmed.
+            mover: Turns bytes into payloads.
+            spec: What the model's cache looks like.
+            make_room: Makes that many slots allocatable; False when it cannot.
+            post: Has something done on the engine's thread.
+            note: Takes events: kind and text.
+            clock: Monotonic seconds.
+        """
+        self._tier = tier
+        self._pool = pool
+        self._agents = agents
+        self._mover = mover
+        self._spec = spec
+        self._make_room = make_room
+        self._post = post
+        self._note = note
+        self._clock = clock
+        self.reads = Reads()
+
+    def prefetch(self, sequence: Sequence) -> None:
+        """Starts to read what the disk knows of a waiting sequence's prompt, if anything.
+
+        Args:
+            sequence: A waiting sequence whose hashes and places are known.
+        """
+        if self._spec.needs_checkpoints:
+            known, wanted = self._up_to_checkpoint(sequence)
+        else:
+            known, wanted = self._up_to_change(sequence)
+        if not wanted:
+            return
+        held = [self._pool.acquire(block) for block in known]
+        self._pool.release_table(sequence.restored)
+        sequence.restored = held
+        sequence.is_restoring = True
+        sequence.num_reads += 1
+        self.reads.begin(sequence, _num_tokens(sequence, wanted), self._clock())
+        self._read(wanted, partial(self._arrived, sequence, len(known), len(wanted)))
+
+    def _up_to_change(self, sequence: Sequence) -> tuple[list[KVBlock], list[bytes]]:
+        """What is in memory of a prompt, and what follows on disk."""
+        hashes = sequence.hashes[: (len(sequence.token_ids) - 1) // BLOCK_TOKENS]
+        known = known_blocks(self._pool, hashes)
+        wanted = self._readable(hashes[len(known) :])
+        partial_hash = self._partial(sequence, hashes, len(known) + len(wanted))
+        return known, [*wanted, partial_hash] if partial_hash else wanted
+
+    def _up_to_checkpoint(self, sequence: Sequence) -> tuple[list[KVBlock], list[bytes]]:
+        """What is in memory of a prompt up to its last checkpoint, and what the disk has."""
+        places = sequence.places
+        hashes = sequence.hashes[: places[0].num_blocks if places else 0]
+        known = known_blocks(self._pool, hashes)
+        num_there = len(known) + len(self._readable(hashes[len(known) :]))
+        in_memory = match_checkpoint(self._pool, hashes, places).num_tokens
+        for place in places:
+            if place.num_tokens <= in_memory:
+                break
+            checkpoint = self._pool.lookup(place.name)
+            is_there = checkpoint is not None or self._tier.can_read(place.name)
+            if place.num_blocks <= num_there and is_there:
+                known = known[: place.num_blocks]
+                return known, [*hashes[len(known) : place.num_blocks], place.name]
+        return [], []
+
+    def _readable(self, hashes: Items[bytes]) -> list[bytes]:
+        names: list[bytes] = []
+        for name in hashes:
+            if not self._tier.can_read(name):
+                break
+            names.append(name)
+        return names
+
+    def _partial(self, sequence: Sequence, hashes: list[bytes], index: int) -> bytes | None:
+        """The saved block that follows the known ones, if it may match in part."""
+        saved, agent = sequence.agent.saved, sequence.agent
+        if saved is None or len(agent.block_table) > index or len(saved.block_hashes) <= index:
+            return None
+        if list(saved.block_hashes[:index]) != hashes[:index]:
+            return None
+        is_tail = index == len(saved.block_hashes) - 1 and bool(saved.tail_token_ids)
+        if is_tail:
+            rest = sequence.token_ids[index * BLOCK_TOKENS : len(sequence.token_ids) - 1]
+            if common_prefix(saved.tail_token_ids, rest) < MIN_PARTIAL_TOKENS:
+                return None
+        name = saved.block_hashes[index]
+        return name if self._tier.can_read(name) else None
+
+    def _read(self, names: list[bytes], arrived: Callable[[Items[BlockRecord]], None]) -> None:
+        self._tier.read(names, lambda records: self._post(lambda: arrived(records)))
+
+    def _arrived(
+        self, sequence: Sequence, num_known: int, num_wanted: int, records: Items[BlockRecord]
+    ) -> None:
+        """Puts what was read into the pool, held by the sequence until it is admitted."""
+        sequence.is_restoring = False
+        num_read = sum(len(record.token_ids) for record in records)
+        seconds = self.reads.end(sequence, num_read, self._clock())
+        if sequence.is_finished:
+            self._pool.release_table(sequence.restored)
+            sequence.restored = []
+            return
+        blocks, has_room = self._place_all(records, num_known * BLOCK_TOKENS)
+        sequence.restored += blocks
+        num_tokens = sum(len(block.token_ids) for block in blocks)
+        sequence.num_restored_tokens += num_tokens
+        if num_tokens:
+            self._note(
+                "restore",
+                f"{sequence.agent.agent_id}: {num_tokens} tokens from disk in {seconds:.2f} s",
+            )
+        # Without its checkpoint the rest is of no use, but an earlier one may be there.
+        is_cut_short = len(blocks) < num_wanted and has_room
+        if self._spec.needs_checkpoints and is_cut_short and sequence.num_reads < MAX_READS:
+            self.prefetch(sequence)
+
+    def _place_all(self, records: Items[BlockRecord], start: int) -> tuple[list[KVBlock], bool]:
+        """Puts a chain into the pool, up to what there is no room for, or is not what it seems.
+
+        A file may be sound to the last bit and yet not hold what this model keeps: whoever made
+        it need not have been Stoker.
+
+        Args:
+            records: The chain.
+            start: Tokens before it.
+
+        Returns:
+            Held blocks, and whether there was room for all that was to be put there.
+        """
+        blocks: list[KVBlock] = []
+        for record in records:
+            try:
+                block = self._place(record, start)
+            except PayloadError as error:
+                self._tier.set_aside(record.block_hash, str(error))
+                return blocks, True
+            if block is None:
+                return blocks, False
+            blocks.append(block)
+            start += len(record.token_ids)
+        return blocks, True
+
+    def _place(self, record: BlockRecord, start: int) -> KVBlock | None:
+        """A held block with a record's content; None when there is no room for it."""
+        known = self._pool.lookup(record.block_hash)
+        if known is not None:
+            return self._pool.acquire(known)
+        is_full = len(record.token_ids) == BLOCK_TOKENS
+        is_checkpoint = self._spec.needs_checkpoints and not is_full
+        num_slots = checkpoint_slots(self._spec) if is_checkpoint else 1
+        if not self._make_room(num_slots):
+            return None
+        span = PayloadSpan(start, len(record.token_ids), is_checkpoint)
+        payload: Any = self._mover.from_bytes(record.tensors, span)
+        block = self._pool.allocate(num_slots)
+        if is_full or is_checkpoint:
+            return self._pool.seal(
+                block, record.block_hash, record.token_ids, payload, record.parent_hash
+            )
+        block.token_ids, block.payload = record.token_ids, payload
+        return block
+
+    def warm(self, agent: Agent, done: Callable[[int], None]) -> None:
+        """Brings an agent's whole cache into memory.
+
+        Args:
+            agent: An idle agent.
+            done: Told how many tokens are in memory afterwards.
+
+        Raises:
+            AgentBusyError: A turn of it is in progress.
+            NotOnDiskError: Nothing of it is on disk that is not in memory.
+        """
+        if agent.num_active:
+            raise AgentBusyError(agent.agent_id, "warm")
+        saved = agent.saved
+        if saved is None or len(agent.token_ids) >= saved.num_tokens:
+            raise NotOnDiskError(agent.agent_id, is_in_memory=bool(agent.token_ids))
+        self.reads.begin(agent, saved.num_tokens, self._clock())
+        self._read(list(saved.block_hashes), partial(self._warmed, agent, done))
+
+    def _warmed(
+        self, agent: Agent, done: Callable[[int], None], records: Items[BlockRecord]
+    ) -> None:
+        num_read = sum(len(record.token_ids) for record in records)
+        self.reads.end(agent, num_read, self._clock())
+        table, _ = self._place_all(records, 0)
+        token_ids = tuple(token for block in table for token in block.token_ids)
+        is_gone = self._agents.find(agent.agent_id, agent.namespace) is not agent
+        # A turn may have started or ended meanwhile; what it left is newer.
+        if is_gone or agent.num_active or len(agent.token_ids) >= len(token_ids):
+            self._pool.release_table(table)
+        else:
+            self._agents.store(agent, table, token_ids)
+            self._note("warm", f"{agent.agent_id}: {len(token_ids)} tokens from disk")
+        done(len(agent.token_ids))
+
+
+def _num_tokens(sequence: Sequence, names: Items[bytes]) -> int:
+    """Tokens of the blocks of those names; the last one may be a tail or a checkpoint."""
+    if names[-1] in sequence.hashes:
+        return len(names) * BLOCK_TOKENS
+    num_before = (len(names) - 1) * BLOCK_TOKENS
+    for place in sequence.places:
+        if place.name == names[-1]:
+            return num_before + place.num_rest
+    saved = sequence.agent.saved
+    is_tail = saved is not None and saved.tail_token_ids and saved.block_hashes[-1] == names[-1]
+    return num_before + (len(saved.tail_token_ids) if saved and is_tail else BLOCK_TOKENS)

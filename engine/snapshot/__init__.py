@@ -1,0 +1,43 @@
+"""What comes out of the engine: one frozen, JSON-serialisable snapshot, replaced whole.
+
+The dashboard draws it, ``GET /admin/state`` returns it, recordings store it. It holds plain data
+only (numbers, strings, tuples, bytes), never arrays or live objects.
+"""
+
+from engine.snapshot.agent import AgentRow, AgentStatus, TurnRow
+from engine.snapshot.batch import BatchRow, ThroughputRow
+from engine.snapshot.event import EngineEvent
+from engine.snapshot.machine import DeviceRow, ModelRow
+from engine.snapshot.miss import MissCause, MissRow
+from engine.snapshot.pool import NO_OWNER, BlockState, DiskRow, PoolRow
+from engine.snapshot.state import (
+    EMPTY_SNAPSHOT,
+    EngineSnapshot,
+    EngineStatus,
+    agent_from_json,
+    from_json,
+    to_json,
+)
+
+__all__ = [
+    "EMPTY_SNAPSHOT",
+    "NO_OWNER",
+    "AgentRow",
+    "AgentStatus",
+    "BatchRow",
+    "BlockState",
+    "DeviceRow",
+    "DiskRow",
+    "EngineEvent",
+    "EngineSnapshot",
+    "EngineStatus",
+    "MissCause",
+    "MissRow",
+    "ModelRow",
+    "PoolRow",
+    "ThroughputRow",
+    "TurnRow",
+    "agent_from_json",
+    "from_json",
+    "to_json",
+]

@@ -1,0 +1,90 @@
+"""The block pool and the warm tier."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class BlockState(IntEnum):
+    """State of one block in the block map; one byte each."""
+
+    FREE = 0
+    RUNNING = 1
+    """Held by a sequence that is generating."""
+    SHARED = 2
+    """Held by more than one agent."""
+    HOT = 3
+    """Held by one idle agent."""
+    CACHED = 4
+    """Held by nobody, still reusable, first to go."""
+    PINNED = 5
+    """Held by a pinned agent."""
+    DIRTY = 6
+    """Not yet written to disk."""
+
+
+NO_OWNER = 255
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolRow:
+    """The block pool.
+
+    ``block_states`` has one ``BlockState`` byte per block; ``block_owners`` one byte per block:
+    the index of the owning agent in ``EngineSnapshot.agents`` (modulo 255), or ``NO_OWNER``.
+
+    Attributes:
+        block_tokens: Tokens per block.
+        block_bytes: Bytes per full block over all layers.
+        num_total_blocks: Size of the pool.
+        num_free_blocks: Blocks that hold nothing.
+        num_cached_blocks: Blocks nobody holds that are still reusable, and those that pay for a
+            standing cache.
+        num_shared_blocks: Blocks held by more than one agent.
+        num_running_blocks: Blocks held by sequences that generate.
+        num_withheld_blocks: Blocks that are kept free because there is no memory for them now.
+        num_evictions: Agents evicted so far.
+        bytes_used: Bytes of all blocks that are not free.
+        bytes_budget: Bytes of the whole pool.
+        block_states: See above.
+        block_owners: See above.
+    """
+
+    block_tokens: int = 256
+    block_bytes: int = 0
+    num_total_blocks: int = 0
+    num_free_blocks: int = 0
+    num_cached_blocks: int = 0
+    num_shared_blocks: int = 0
+    num_running_blocks: int = 0
+    num_withheld_blocks: int = 0
+    num_evictions: int = 0
+    bytes_used: int = 0
+    bytes_budget: int = 0
+    block_states: bytes = b""
+    block_owners: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskRow:
+    """The warm tier: blocks on disk.
+
+    Attributes:
+        is_on: Whether blocks are being written.
+        reason_off: Why not, in words; empty when on, or when none was asked for.
+        bytes_used: Bytes of all block files.
+        bytes_budget: What they may take together; 0 when there is no warm tier.
+        num_blocks: Block files.
+        num_pending: Blocks that wait to be written.
+        num_quarantined: Files that were set aside since the start because they were not what was
+            written.
+    """
+
+    is_on: bool = False
+    reason_off: str = ""
+    bytes_used: int = 0
+    bytes_budget: int = 0
+    num_blocks: int = 0
+    num_pending: int = 0
+    num_quarantined: int = 0
