@@ -49,6 +49,29 @@ class ToolCall:
     arguments_json: str
 
 
+class ToolUse(StrEnum):
+    """Whether a reply may call tools."""
+
+    AUTO = "auto"
+    REQUIRED = "required"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolChoice:
+    """What a client asked of the tools it offers.
+
+    Attributes:
+        use: Whether the reply may, must or must not call one.
+        name: With ``REQUIRED``, the only tool that may be called; empty for any of them.
+        is_parallel: Whether one reply may make several calls.
+    """
+
+    use: ToolUse = ToolUse.AUTO
+    name: str = ""
+    is_parallel: bool = True
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
     """One message.
