@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from engine.pieces import ReplyReader
 from engine.request import PromptPart
 
 
@@ -101,10 +102,12 @@ class RenderedPrompt:
             token separates are one, and the label names both. The first part that is neither
             tools nor system begins at the same token in every conversation with equal tools and
             system prompt.
+        opens_reasoning: Whether the reply begins inside a block of reasoning.
     """
 
     token_ids: tuple[int, ...]
     parts: tuple[PromptPart, ...] = ()
+    opens_reasoning: bool = False
 
 
 class ChatFormat(Protocol):
@@ -130,6 +133,21 @@ class ChatFormat(Protocol):
 
         Raises:
             InvalidRequestError: The model's template refuses the conversation.
+        """
+
+    def reply_reader(
+        self,
+        tools: Sequence[ToolSpec],
+        choice: ToolChoice,
+        *,
+        opens_reasoning: bool = False,
+    ) -> ReplyReader:
+        """What takes one reply apart into text, reasoning and tool calls.
+
+        Args:
+            tools: What the model may call; without any, a call is text.
+            choice: Which of them, and how many times.
+            opens_reasoning: Whether the prompt has opened a block of reasoning.
         """
 
     def encode_text(self, text: str) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from engine.cache.reply import ReplyTokens
 from engine.errors import InvalidRequestError, ModelLoadError
-from engine.messages import Message, RenderedPrompt, Role, ToolSpec
+from engine.messages import Message, RenderedPrompt, Role, ToolChoice, ToolSpec
 from engine.models.codec import TextCodec
 from engine.models.detokenizer import Detokenizer, token_decoder
 from engine.models.outline import Outline, mark_turns
@@ -18,6 +18,7 @@ from engine.models.prompt_encoder import PromptEncoder
 from engine.models.special_text import Disguise, SpecialStrings
 from engine.models.template import ChatTemplate
 from engine.models.turns import fit_turns, parse_tools, parse_turns, without_labels
+from engine.pieces import ReplyReader, TextReader
 
 # The engine needs the cores; and with parallelism on, tokenizers writes a warning to the
 # terminal whenever the process forks.
@@ -122,6 +123,22 @@ class ModelChat:
             token_ids=token_ids,
             parts=outline.parts_of(rendered, token_ids, self._codec.special_ids),
         )
+
+    def reply_reader(
+        self,
+        tools: Sequence[ToolSpec],
+        choice: ToolChoice,
+        *,
+        opens_reasoning: bool = False,
+    ) -> ReplyReader:
+        """What takes one reply apart into text, reasoning and tool calls.
+
+        Args:
+            tools: What the model may call; without any, a call is text.
+            choice: Which of them, and how many times.
+            opens_reasoning: Whether the prompt has opened a block of reasoning.
+        """
+        return TextReader()
 
     def encode_text(self, text: str) -> tuple[int, ...]:
         """Token ids of plain text, for raw completions; special tokens in it are plain text.

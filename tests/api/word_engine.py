@@ -33,7 +33,8 @@ from engine.errors import (
     NotOnDiskError,
     StokerError,
 )
-from engine.messages import ChatFormat, Message, RenderedPrompt, ToolSpec
+from engine.messages import ChatFormat, Message, RenderedPrompt, ToolChoice, ToolSpec
+from engine.pieces import ReplyReader, TextReader
 from engine.request import Delta, FinishReason, PromptPart, Request, Usage
 from engine.snapshot import (
     AgentRow,
@@ -134,6 +135,15 @@ class ByteChatFormat:
             token_ids=self.encode_text("\n".join([*lines, "assistant:"])),
             parts=(PromptPart("message 1 (user) to reply", 0),),
         )
+
+    def reply_reader(
+        self,
+        tools: Sequence[ToolSpec],
+        choice: ToolChoice,
+        *,
+        opens_reasoning: bool = False,
+    ) -> ReplyReader:
+        return TextReader()
 
     def encode_text(self, text: str) -> tuple[int, ...]:
         return tuple(text.encode())
