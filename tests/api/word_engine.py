@@ -34,7 +34,12 @@ from engine.errors import (
     StokerError,
 )
 from engine.messages import ChatFormat, Message, RenderedPrompt, ToolChoice, ToolSpec
-from engine.pieces import ReplyReader, TextReader
+from engine.models.call_format import WRITTEN_CALLS
+from engine.models.call_syntax import JsonCalls
+from engine.models.offered_calls import offered_calls
+from engine.models.reply_marks import ReasoningMarks
+from engine.models.reply_reader import MarkedReader
+from engine.pieces import ReplyReader
 from engine.request import Delta, FinishReason, PromptPart, Request, Usage
 from engine.snapshot import (
     AgentRow,
@@ -56,6 +61,7 @@ MODEL_ID = "tiny-words"
 MAX_CONTEXT_TOKENS = 400_000
 NUM_CACHED_TOKENS = 7
 NUM_STORED_TOKENS = 3
+REASONING = ReasoningMarks("<think>", "</think>")
 
 SERVING_SNAPSHOT = EngineSnapshot(
     step=1,
@@ -143,7 +149,8 @@ class ByteChatFormat:
         *,
         opens_reasoning: bool = False,
     ) -> ReplyReader:
-        return TextReader()
+        calls = offered_calls(JsonCalls(WRITTEN_CALLS), tools, choice)
+        return MarkedReader(REASONING, calls, opens_reasoning=opens_reasoning)
 
     def encode_text(self, text: str) -> tuple[int, ...]:
         return tuple(text.encode())
