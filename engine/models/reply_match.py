@@ -6,16 +6,17 @@ import json
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 
+from engine.models.call_format import WRITTEN_CALLS
 from engine.models.codec import TextCodec
 from engine.models.reply_memo import RememberedReply
-from engine.models.turns import TOOL_CALL_CLOSE, TOOL_CALL_OPEN, canonical_json
+from engine.models.turns import canonical_json
 
 _BROKEN = "\ufffd"
 
 
 def comes_back_changed(reply: str) -> bool:
     """Whether clients may send a reply back in another text: stripped, or its JSON rewritten."""
-    return reply != reply.strip() or TOOL_CALL_OPEN in reply
+    return reply != reply.strip() or WRITTEN_CALLS.open_mark in reply
 
 
 def match_reply(
@@ -58,11 +59,11 @@ def _is_same(text: str, reply: RememberedReply) -> bool:
 def _normal_form(text: str) -> list[str]:
     """Texts and tool calls in order, without the spaces around them, calls as canonical JSON."""
     pieces: list[str] = []
-    first, *tagged = text.split(TOOL_CALL_OPEN)
+    first, *tagged = text.split(WRITTEN_CALLS.open_mark)
     pieces.append(first.strip())
     for piece in tagged:
-        call, _, after = piece.partition(TOOL_CALL_CLOSE)
-        pieces += [TOOL_CALL_OPEN + _normal_call(call), after.strip()]
+        call, _, after = piece.partition(WRITTEN_CALLS.close_mark)
+        pieces += [WRITTEN_CALLS.open_mark + _normal_call(call), after.strip()]
     return [piece for piece in pieces if piece]
 
 

@@ -9,26 +9,26 @@ from typing import Any
 
 from engine.errors import InvalidRequestError
 from engine.messages import Message, Role, ToolCall, ToolSpec
+from engine.models.call_format import WRITTEN_CALLS
 from engine.models.template import TemplateAbilities, Turn
 
-TOOL_CALL_OPEN = "<tool_call>"
-TOOL_CALL_CLOSE = "</tool_call>"
 LABELS = "labels"
 """The field of a turn that says what it was made of; not for templates."""
 
 _JOIN = "\n\n"
+_OPEN, _CLOSE = WRITTEN_CALLS.open_mark, WRITTEN_CALLS.close_mark
 _TOOLS_INTRO = """# Tools
 
 You may call the functions described between <tools> and </tools>, one JSON object per line:
 <tools>
 """
-_TOOLS_OUTRO = """
+_TOOLS_OUTRO = f"""
 </tools>
 
-To call one, write its name and arguments as JSON between <tool_call> and </tool_call>:
-<tool_call>
-{"name": "function name", "arguments": {"argument": "value"}}
-</tool_call>"""
+To call one, write its name and arguments as JSON between {_OPEN} and {_CLOSE}:
+{_OPEN}
+{{"name": "function name", "arguments": {{"argument": "value"}}}}
+{_CLOSE}"""
 
 
 def parse_turns(messages: Sequence[Message]) -> list[Turn]:
@@ -170,8 +170,7 @@ def _without_calls(turn: Turn) -> Turn:
     if "tool_calls" not in turn:
         return turn
     calls = [
-        f"{TOOL_CALL_OPEN}\n{canonical_json(call['function'])}\n{TOOL_CALL_CLOSE}"
-        for call in turn["tool_calls"]
+        f"{_OPEN}\n{canonical_json(call['function'])}\n{_CLOSE}" for call in turn["tool_calls"]
     ]
     text = "\n".join([turn["content"], *calls] if turn["content"] else calls)
     return {"role": turn["role"], "content": text, LABELS: turn[LABELS]}
