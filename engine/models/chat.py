@@ -9,12 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from engine.cache.reply import ReplyTokens
+from engine.constraint import Constraint
 from engine.errors import InvalidRequestError, ModelLoadError
-from engine.messages import Message, RenderedPrompt, Role, ToolSpec
+from engine.messages import Message, RenderedPrompt, Role, ToolChoice, ToolSpec
+from engine.models.call_format import WRITTEN_CALLS, CallFormat, call_format_of
 from engine.models.codec import TextCodec
+from engine.models.constraints import ReplyConstraints
 from engine.models.detokenizer import Detokenizer, token_decoder
+from engine.models.guidance import Guidance
 from engine.models.outline import Outline, mark_turns
 from engine.models.prompt_encoder import PromptEncoder
+from engine.models.reasoning_format import ReasoningFormat, reasoning_format_of
+from engine.models.reply_grammar import ReplyForm
 from engine.models.special_text import Disguise, SpecialStrings
 from engine.models.template import ChatTemplate
 from engine.models.turns import fit_turns, parse_tools, parse_turns, without_labels
@@ -58,6 +64,18 @@ class ModelChat:
             text for text, end in self._codec.special_ids.items() if end in self._end_token_ids
         )
         self._token_decoder = token_decoder(tokenizer)
+        self.call_format = _call_format(self._template)
+        """How the model writes tool calls; None where that is not known."""
+        self.reasoning_format = self._reasoning_format()
+        """How the model marks reasoning; None where it does not."""
+        self._constraints = ReplyConstraints(
+            ReplyForm(
+                calls=self.call_format,
+                reasoning=self.reasoning_format,
+                special_ids=self._codec.special_ids,
+            ),
+            Guidance(tokenizer.to_str, self._end_token_ids),
+        )
 
     @property
     def max_context_tokens(self) -> int:
@@ -123,6 +141,25 @@ class ModelChat:
             parts=outline.parts_of(rendered, token_ids, self._codec.special_ids),
         )
 
+    def constrain(
+        self,
+        tools: Sequence[ToolSpec],
+        choice: ToolChoice,
+        response_schema_json: str | None,
+        *,
+        any_object: bool = False,
+    ) -> Constraint | None:
+        """What a reply has to fit; see ``ChatFormat.constrain``.
+
+        The last constraints are kept, so that it costs next to nothing in an agent's later turns.
+
+        Raises:
+            InvalidRequestError: It cannot be enforced; the message names the tool or the schema.
+        """
+        return self._constraints.constrain(
+            tools, choice, response_schema_json, any_object=any_object
+        )
+
     def encode_text(self, text: str) -> tuple[int, ...]:
         """Token ids of plain text, for raw completions; special tokens in it are plain text.
 
@@ -153,6 +190,15 @@ class ModelChat:
     def recollect_replies(self, replies: Iterable[ReplyTokens]) -> None:
         """Takes in what ``remember_reply`` returned before a restart, oldest first."""
         self._encoder.recollect(replies)
+
+    def _reasoning_format(self) -> ReasoningFormat | None:
+        if self._template is None:
+            return None
+        try:
+            prompt = self._template.render([{"role": "user", "content": _REPLY_MARK}])
+        except InvalidRequestError:
+            prompt = ""
+        return reasoning_format_of(self._template.source, prompt.rpartition(_REPLY_MARK)[2])
 
     def _template_end(self) -> int | None:
         """The special token that the template puts after a reply; None if it puts none."""
@@ -205,6 +251,13 @@ def _read_template(folder: Path, tokenizer_config: dict[str, Any]) -> ChatTempla
         return None
     variables = {name: _token_text(tokenizer_config.get(name)) for name in _TOKEN_NAMES}
     return ChatTemplate(source, variables)
+
+
+def _call_format(template: ChatTemplate | None) -> CallFormat | None:
+    if template is None:
+        return None
+    # Calls that a template would lose are written out for it.
+    return call_format_of(template.source) if template.abilities.tools else WRITTEN_CALLS
 
 
 def _token_text(token: object) -> str:

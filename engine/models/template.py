@@ -63,6 +63,7 @@ class ChatTemplate:
         except TemplateError as error:
             raise ModelLoadError(f"the model's chat template is not valid: {error}") from error
         self._variables = dict(variables)
+        self.source = source
         self.abilities = TemplateAbilities(
             system=self._keeps([_turn("system", "S1"), _turn("user", "U1")]),
             late_system=self._keeps(_LATE_SYSTEM),
