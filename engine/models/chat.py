@@ -15,7 +15,7 @@ from engine.messages import Message, RenderedPrompt, Role, ToolChoice, ToolSpec
 from engine.models.call_format import WRITTEN_CALLS, CallFormat, call_format_of
 from engine.models.codec import TextCodec
 from engine.models.constraints import ReplyConstraints
-from engine.models.detokenizer import Detokenizer, token_decoder
+from engine.models.detokenizer import Detokenizer, token_decoder, token_speller
 from engine.models.guidance import Guidance
 from engine.models.outline import Outline, mark_turns
 from engine.models.prompt_encoder import PromptEncoder
@@ -64,6 +64,7 @@ class ModelChat:
             text for text, end in self._codec.special_ids.items() if end in self._end_token_ids
         )
         self._token_decoder = token_decoder(tokenizer)
+        self._spell_token = token_speller(tokenizer)
         self.call_format = _call_format(self._template)
         """How the model writes tool calls; None where that is not known."""
         self.reasoning_format = self._reasoning_format()
@@ -87,6 +88,11 @@ class ModelChat:
         """Tokens that end a reply."""
         return self._end_token_ids
 
+    @property
+    def vocabulary_size(self) -> int:
+        """How many tokens there are; their ids are the numbers below it."""
+        return self._codec.tokenizer.get_vocab_size()
+
     def detokenizer(self) -> Detokenizer:
         """A fresh detokenizer for one generation; it belongs to one thread."""
         return self._token_decoder()
@@ -94,6 +100,10 @@ class ModelChat:
     def spell(self, token_ids: Sequence[int]) -> str:
         """The text of tokens, special ones included; broken characters are replaced."""
         return self._codec.decode(token_ids)
+
+    def spell_token(self, token_id: int) -> bytes:
+        """The bytes of one token, maybe a part of a character; a special one's are its text."""
+        return self._spell_token(token_id)
 
     def render_chat(
         self,

@@ -11,7 +11,7 @@ from engine.errors import InvalidRequestError
 MAX_SCHEMA_CHARS = 100_000
 MAX_SCHEMA_DEPTH = 60
 MAX_VISITS = 200_000
-"""Parts of a schema that are looked at to follow its references; a hostile one has no end of them."""
+"""Parts of a schema that are looked at to follow its references; a hostile one has no end."""
 
 
 def parse_schema(text: str, owner: str) -> dict[str, Any]:
