@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from engine.constraint import Constraint
 from engine.pieces import ReplyReader
 from engine.request import PromptPart
 
@@ -133,6 +134,35 @@ class ChatFormat(Protocol):
 
         Raises:
             InvalidRequestError: The model's template refuses the conversation.
+        """
+
+    def constrain(
+        self,
+        tools: Sequence[ToolSpec],
+        choice: ToolChoice,
+        response_schema_json: str | None,
+        *,
+        any_object: bool = False,
+    ) -> Constraint | None:
+        """What a reply has to fit.
+
+        It may take some seconds the first time; later turns with the same arguments get what was
+        made then. Where the model may choose whether to call a tool, keywords of the tools' schemas
+        that cannot be enforced are passed over, and ``Constraint.gaps`` says which.
+
+        Args:
+            tools: What the model may call, as in ``render_chat``.
+            choice: Whether it may, must or must not.
+            response_schema_json: JSON schema that the reply fits, unless it is a call; None where
+                it need not be JSON.
+            any_object: Whether the reply, unless it is a call, is a JSON object of any kind.
+
+        Returns:
+            The constraint; None where any reply will do, or where the model writes calls in a form
+            of its own and may choose whether to make one.
+
+        Raises:
+            InvalidRequestError: It cannot be enforced; the message names the tool or the schema.
         """
 
     def reply_reader(

@@ -9,13 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from engine.cache.reply import ReplyTokens
+from engine.constraint import Constraint
 from engine.errors import InvalidRequestError, ModelLoadError
 from engine.messages import Message, RenderedPrompt, Role, ToolChoice, ToolSpec
+from engine.models.call_format import WRITTEN_CALLS, CallFormat, call_format_of
 from engine.models.codec import TextCodec
-from engine.models.detokenizer import Detokenizer, token_decoder
+from engine.models.constraints import ReplyConstraints
+from engine.models.detokenizer import Detokenizer, token_decoder, token_speller
+from engine.models.guidance import Guidance
 from engine.models.offered_calls import offered_calls
 from engine.models.outline import Outline, mark_turns
 from engine.models.prompt_encoder import PromptEncoder
+from engine.models.reasoning_format import ReasoningFormat, reasoning_format_of
+from engine.models.reply_grammar import ReplyForm
 from engine.models.reply_marks import ReplyMarks, marks_of
 from engine.models.reply_reader import MarkedReader
 from engine.models.special_text import Disguise, SpecialStrings
@@ -60,9 +66,22 @@ class ModelChat:
         self._end_strings = frozenset(
             text for text, end in self._codec.special_ids.items() if end in self._end_token_ids
         )
+        self.call_format = _call_format(self._template)
+        """How the model writes tool calls; None where that is not known."""
+        self.reasoning_format = self._reasoning_format()
+        """How the model marks reasoning; None where it does not."""
         self._marks = self._reply_marks()
         self._encoder = PromptEncoder(self._codec, self._special_strings, self._marks)
         self._token_decoder = token_decoder(tokenizer, self._marks.special)
+        self._spell_token = token_speller(tokenizer)
+        self._constraints = ReplyConstraints(
+            ReplyForm(
+                calls=self.call_format,
+                reasoning=self.reasoning_format,
+                special_ids=self._codec.special_ids,
+            ),
+            Guidance(tokenizer.to_str, self._end_token_ids),
+        )
 
     @property
     def max_context_tokens(self) -> int:
@@ -74,6 +93,11 @@ class ModelChat:
         """Tokens that end a reply."""
         return self._end_token_ids
 
+    @property
+    def vocabulary_size(self) -> int:
+        """How many tokens there are; their ids are the numbers below it."""
+        return self._codec.tokenizer.get_vocab_size()
+
     def detokenizer(self) -> Detokenizer:
         """A fresh detokenizer for one generation; it belongs to one thread."""
         return self._token_decoder()
@@ -81,6 +105,10 @@ class ModelChat:
     def spell(self, token_ids: Sequence[int]) -> str:
         """The text of tokens, special ones included; broken characters are replaced."""
         return self._codec.decode(token_ids)
+
+    def spell_token(self, token_id: int) -> bytes:
+        """The bytes of one token, maybe a part of a character; a special one's are its text."""
+        return self._spell_token(token_id)
 
     def render_chat(
         self,
@@ -131,6 +159,25 @@ class ModelChat:
             opens_reasoning=opens_reasoning,
         )
 
+    def constrain(
+        self,
+        tools: Sequence[ToolSpec],
+        choice: ToolChoice,
+        response_schema_json: str | None,
+        *,
+        any_object: bool = False,
+    ) -> Constraint | None:
+        """What a reply has to fit; see ``ChatFormat.constrain``.
+
+        The last constraints are kept, so that it costs next to nothing in an agent's later turns.
+
+        Raises:
+            InvalidRequestError: It cannot be enforced; the message names the tool or the schema.
+        """
+        return self._constraints.constrain(
+            tools, choice, response_schema_json, any_object=any_object
+        )
+
     def reply_reader(
         self,
         tools: Sequence[ToolSpec],
@@ -179,12 +226,22 @@ class ModelChat:
         """Takes in what ``remember_reply`` returned before a restart, oldest first."""
         self._encoder.recollect(replies)
 
+    def _reasoning_format(self) -> ReasoningFormat | None:
+        if self._template is None:
+            return None
+        try:
+            prompt = self._template.render([{"role": "user", "content": _REPLY_MARK}])
+        except InvalidRequestError:
+            prompt = ""
+        return reasoning_format_of(self._template.source, prompt.rpartition(_REPLY_MARK)[2])
+
     def _reply_marks(self) -> ReplyMarks:
         if self._template is None:
             return ReplyMarks()
         return marks_of(
             self._template,
-            self._codec.added_strings,
+            self.call_format,
+            self.reasoning_format,
             list(self._codec.special_ids),
             self._end_strings,
         )
@@ -240,6 +297,13 @@ def _read_template(folder: Path, tokenizer_config: dict[str, Any]) -> ChatTempla
         return None
     variables = {name: _token_text(tokenizer_config.get(name)) for name in _TOKEN_NAMES}
     return ChatTemplate(source, variables)
+
+
+def _call_format(template: ChatTemplate | None) -> CallFormat | None:
+    if template is None:
+        return None
+    # Calls that a template would lose are written out for it.
+    return call_format_of(template.source) if template.abilities.tools else WRITTEN_CALLS
 
 
 def _token_text(token: object) -> str:

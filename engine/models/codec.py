@@ -21,10 +21,10 @@ class TextCodec:
         self.tokenizer = Tokenizer.from_buffer(content)
         self._literal = Tokenizer.from_buffer(content)
         self._literal.encode_special_tokens = True
-        added_tokens = self.tokenizer.get_added_tokens_decoder()
-        self.added_strings = frozenset(added.content for added in added_tokens.values())
         self.special_ids = {
-            added.content: token_id for token_id, added in added_tokens.items() if added.special
+            added.content: token_id
+            for token_id, added in self.tokenizer.get_added_tokens_decoder().items()
+            if added.special
         }
 
     def encode(self, text: str) -> list[int]:

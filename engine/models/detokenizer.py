@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, decoders
 
 _REPLACEMENT = "\ufffd"
+_WORD_START = "\u2581"
+_BYTE_PIECE = re.compile("<0x[0-9A-F]{2}>")
 _MAX_HELD_TOKENS = 16
 """Longer than any character's bytes: more held tokens than this are broken text, not half a one."""
 
@@ -111,6 +114,27 @@ def token_decoder(
     }
     token_bytes |= {token_id: text.encode() for token_id, text in shown.items()}
     return lambda: ByteDetokenizer(token_bytes)
+
+
+def token_speller(tokenizer: Tokenizer) -> Callable[[int], bytes]:
+    """What tells the bytes of single tokens; special ones have those of their text."""
+    alphabet = _byte_alphabet()
+    is_byte_level = isinstance(tokenizer.decoder, decoders.ByteLevel)
+
+    def spell(token_id: int) -> bytes:
+        token = tokenizer.id_to_token(token_id)
+        if token is None:
+            return b""
+        return _bytes_of(token, alphabet) if is_byte_level else _piece_bytes(token)
+
+    return spell
+
+
+def _piece_bytes(piece: str) -> bytes:
+    """The bytes of a piece of a SentencePiece vocabulary."""
+    if _BYTE_PIECE.fullmatch(piece):
+        return bytes([int(piece[3:5], 16)])
+    return piece.replace(_WORD_START, " ").encode()
 
 
 def _bytes_of(token: str, alphabet: Mapping[str, int]) -> bytes:

@@ -7,24 +7,12 @@ import pkgutil
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from engine.models.call_format import WRITTEN_CALLS, call_format_of
+from engine.models.call_format import CallFormat
 from engine.models.call_syntax import CallSyntax, FamilyCalls, JsonCalls, NotACallError
+from engine.models.reasoning_format import ReasoningFormat
 from engine.models.template import PROBE_ARGUMENTS, PROBE_NAME, ChatTemplate
 
 _PARSERS = "mlx_lm.tool_parsers"
-
-
-@dataclass(frozen=True, slots=True)
-class ReasoningMarks:
-    """What stands around reasoning.
-
-    Attributes:
-        open_mark: Stands before it.
-        close_mark: Stands behind it.
-    """
-
-    open_mark: str
-    close_mark: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +25,7 @@ class ReplyMarks:
         special: The special strings that belong to them; a reply shows these.
     """
 
-    reasoning: ReasoningMarks | None = None
+    reasoning: ReasoningFormat | None = None
     calls: CallSyntax | None = None
     special: frozenset[str] = frozenset()
 
@@ -57,18 +45,10 @@ class ReplyMarks:
         return any(mark in text for mark in openings)
 
 
-_REASONING = (
-    ReasoningMarks("<think>", "</think>"),
-    ReasoningMarks("[THINK]", "[/THINK]"),
-    ReasoningMarks("<seed:think>", "</seed:think>"),
-    ReasoningMarks("<longcat_think>", "</longcat_think>"),
-    ReasoningMarks("<|channel>thought", "<channel|>"),
-)
-
-
 def marks_of(
     template: ChatTemplate,
-    added_strings: Collection[str],
+    call_format: CallFormat | None,
+    reasoning: ReasoningFormat | None,
     special_strings: Collection[str],
     ends: Collection[str],
 ) -> ReplyMarks:
@@ -76,32 +56,22 @@ def marks_of(
 
     Args:
         template: Its chat template.
-        added_strings: Strings that are tokens of their own, special or not.
-        special_strings: The special ones among them.
+        call_format: How it writes calls, where that is JSON between marks.
+        reasoning: How it marks reasoning, if it does.
+        special_strings: The tokenizer's.
         ends: Those that end a reply.
     """
-
-    def is_known(mark: str) -> bool:
-        return mark in template.source or mark in added_strings
-
-    reasoning = next(
-        (m for m in _REASONING if is_known(m.open_mark) and is_known(m.close_mark)), None
-    )
-    calls = _call_syntax(template, ends)
-    written = "".join((reasoning.open_mark, reasoning.close_mark) if reasoning else ())
-    written += f"{calls.open_mark}{calls.close_mark}{template.spell_call()}" if calls else ""
+    calls = JsonCalls(call_format) if call_format else _family_of(template.spell_call(), ends)
+    written = template.spell_call()
+    for part in (reasoning, calls):
+        written += part.open_mark + part.close_mark if part else ""
     usual = template.spell_reply()
     special = (text for text in special_strings if text in written and text not in usual)
     return ReplyMarks(reasoning, calls, frozenset(special) - set(ends))
 
 
-def _call_syntax(template: ChatTemplate, ends: Collection[str]) -> CallSyntax | None:
-    if not template.abilities.tools:
-        return JsonCalls(WRITTEN_CALLS)  # they are asked for, and written, in this form
-    call_format = call_format_of(template.source)
-    if call_format is not None:
-        return JsonCalls(call_format)
-    written = template.spell_call()
+def _family_of(written: str, ends: Collection[str]) -> FamilyCalls | None:
+    """The family whose parser understands a call that the template has written."""
     return next((family for family in _families() if _reads(family, written, ends)), None)
 
 
@@ -114,7 +84,6 @@ def _families() -> Iterator[FamilyCalls]:
 
 
 def _reads(family: FamilyCalls, written: str, ends: Collection[str]) -> bool:
-    """Whether a family's parser understands a call that the template has written."""
     _, is_there, body = written.partition(family.open_mark)
     if not is_there:
         return False

@@ -6,7 +6,7 @@ from enum import Enum, auto
 
 from engine.models.call_syntax import NotACallError, UnfinishedCallError
 from engine.models.offered_calls import Calls
-from engine.models.reply_marks import ReasoningMarks
+from engine.models.reasoning_format import ReasoningFormat
 from engine.pieces import Piece, ReasoningPiece, TextPiece
 
 
@@ -27,7 +27,7 @@ class MarkedReader:
 
     def __init__(
         self,
-        reasoning: ReasoningMarks | None,
+        reasoning: ReasoningFormat | None,
         calls: Calls | None,
         *,
         opens_reasoning: bool = False,

@@ -25,6 +25,7 @@ from engine.commands import (
     Shutdown,
     WarmAgent,
 )
+from engine.constraint import Constraint
 from engine.errors import (
     AgentBusyError,
     AgentNotFoundError,
@@ -121,10 +122,15 @@ class ByteChatFormat:
 
     def __init__(self, max_context_tokens: int = MAX_CONTEXT_TOKENS) -> None:
         self._max_context_tokens = max_context_tokens
+        self.wishes: list[tuple[ToolChoice, str | None, bool]] = []
 
     @property
     def max_context_tokens(self) -> int:
         return self._max_context_tokens
+
+    @property
+    def vocabulary_size(self) -> int:
+        return 256
 
     def render_chat(
         self,
@@ -152,8 +158,22 @@ class ByteChatFormat:
         calls = offered_calls(JsonCalls(WRITTEN_CALLS), tools, choice)
         return MarkedReader(REASONING, calls, opens_reasoning=opens_reasoning)
 
+    def constrain(
+        self,
+        tools: Sequence[ToolSpec],
+        choice: ToolChoice,
+        response_schema_json: str | None,
+        *,
+        any_object: bool = False,
+    ) -> Constraint | None:
+        self.wishes.append((choice, response_schema_json, any_object))
+        return None
+
     def encode_text(self, text: str) -> tuple[int, ...]:
         return tuple(text.encode())
+
+    def spell(self, token_ids: Sequence[int]) -> str:
+        return bytes(token_ids).decode()
 
 
 def prompt_text(request: Request) -> str:

@@ -14,7 +14,7 @@ from engine.messages import ToolChoice, ToolSpec, ToolUse
 from engine.models.call_format import WRITTEN_CALLS
 from engine.models.call_syntax import CallSyntax, FamilyCalls, JsonCalls
 from engine.models.offered_calls import OfferedCalls
-from engine.models.reply_marks import ReasoningMarks
+from engine.models.reasoning_format import ReasoningFormat
 from engine.models.reply_reader import MarkedReader
 from engine.pieces import (
     CallArguments,
@@ -26,7 +26,7 @@ from engine.pieces import (
     TextPiece,
 )
 
-THINK = ReasoningMarks("<think>", "</think>")
+THINK = ReasoningFormat("<think>", "</think>")
 TOOLS = tuple(
     ToolSpec(name=name, description="", parameters_json='{"type":"object"}')
     for name in ("bash", "read")

@@ -1,0 +1,201 @@
+"""What clients ask of a reply's form, as compiled grammars."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from engine.constraint import Constraint
+from engine.errors import InvalidRequestError
+from engine.messages import ToolChoice, ToolSpec, ToolUse
+from engine.models.guidance import GrammarError, Guidance
+from engine.models.reply_grammar import CallRule, ReplyForm, ReplyGrammar
+from engine.models.schema_check import parse_schema
+from engine.models.token_matcher import GuidanceMatcher
+
+MAX_KEPT = 32
+"""Constraints that are kept: those of as many sets of tools, which agents send with every turn."""
+
+_ANY_OBJECT = {"type": "object"}
+_SCHEMA_OWNER = "the response schema"
+_COMPILER_PREFIX = "failed to compile JSON schema: "
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What a client asked of a reply.
+
+    Attributes:
+        tools: The tools it offers.
+        choice: What it asked of them.
+        schema_json: Schema of the reply; None where it need not be JSON.
+        any_object: Whether the reply is to be a JSON object of any kind.
+    """
+
+    tools: tuple[ToolSpec, ...]
+    choice: ToolChoice
+    schema_json: str | None
+    any_object: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What a grammar is made of.
+
+    Attributes:
+        use: Whether calls may, must or must not be made.
+        is_parallel: Whether there may be several.
+        calls: The tools.
+        schema: Schema of JSON that may stand in place of calls.
+    """
+
+    use: ToolUse
+    is_parallel: bool
+    calls: tuple[CallRule, ...] = ()
+    schema: Mapping[str, Any] | None = None
+
+
+class ReplyConstraints:
+    """Makes constraints, and keeps the last ones. Thread-safe.
+
+    Args:
+        form: How the model writes calls and reasoning.
+        guidance: Compiles for its tokens.
+    """
+
+    def __init__(self, form: ReplyForm, guidance: Guidance) -> None:
+        self._form = form
+        self._guidance = guidance
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[_Wish, Constraint | InvalidRequestError | None] = OrderedDict()
+
+    def constrain(
+        self,
+        tools: Sequence[ToolSpec],
+        choice: ToolChoice,
+        response_schema_json: str | None,
+        *,
+        any_object: bool = False,
+    ) -> Constraint | None:
+        """What a reply has to fit; see ``ChatFormat.constrain``."""
+        wish = _Wish(tuple(tools), choice, response_schema_json, any_object)
+        with self._lock:
+            is_kept = wish in self._kept
+            if is_kept:
+                self._kept.move_to_end(wish)
+                outcome = self._kept[wish]
+        if not is_kept:
+            outcome = self._make(wish)
+            with self._lock:
+                self._kept[wish] = outcome
+                if len(self._kept) > MAX_KEPT:
+                    self._kept.popitem(last=False)
+        if isinstance(outcome, InvalidRequestError):
+            raise InvalidRequestError(str(outcome))
+        return outcome
+
+    def _make(self, wish: _Wish) -> Constraint | InvalidRequestError | None:
+        try:
+            plan = self._plan(wish)
+            return None if plan is None else self._compile(plan)
+        except InvalidRequestError as error:
+            return error.with_traceback(None)
+
+    def _plan(self, wish: _Wish) -> _Plan | None:
+        choice = wish.choice
+        if choice.use is ToolUse.REQUIRED:
+            return self._required(wish)
+        schema: Mapping[str, Any] | None = _ANY_OBJECT if wish.any_object else None
+        if wish.schema_json is not None:
+            schema = parse_schema(wish.schema_json, _SCHEMA_OWNER)
+        has_calls = bool(wish.tools) and self._form.calls is not None
+        if schema is None and not has_calls:
+            return None
+        plan = _Plan(choice.use, choice.is_parallel, schema=schema)
+        if has_calls and choice.use is ToolUse.AUTO:
+            return replace(plan, calls=tuple(map(_call_rule, wish.tools)))
+        return plan
+
+    def _required(self, wish: _Wish) -> _Plan:
+        choice = wish.choice
+        if not wish.tools:
+            raise InvalidRequestError("a tool call is required, and no tools are given")
+        if self._form.calls is None:
+            raise InvalidRequestError(
+                "this model writes tool calls in a form that cannot be enforced; let it choose "
+                "whether to call a tool"
+            )
+        tools = [tool for tool in wish.tools if not choice.name or tool.name == choice.name]
+        if not tools:
+            raise InvalidRequestError(f"the tool that is required, {choice.name!r}, is not given")
+        return _Plan(choice.use, choice.is_parallel, tuple(map(_call_rule, tools)))
+
+    def _compile(self, plan: _Plan) -> Constraint:
+        gaps: tuple[str, ...] = ()
+        try:
+            grammar = self._grammar(plan)
+            matcher, _ = self._guidance.compile(grammar)
+        except GrammarError:
+            plan, gaps = self._without_gaps(plan)
+            grammar = self._grammar(plan)
+            matcher = self._compile_part(grammar, "the schemas of the tools together")
+        return Constraint(grammar=grammar, gaps=gaps, matcher=matcher)
+
+    def _grammar(self, plan: _Plan) -> str:
+        grammar = ReplyGrammar(self._form)
+        if plan.schema is not None or plan.use is ToolUse.REQUIRED:
+            return grammar.fixed(plan.calls, plan.schema, is_parallel=plan.is_parallel)
+        return grammar.free(plan.calls, is_parallel=plan.is_parallel)
+
+    def _without_gaps(self, plan: _Plan) -> tuple[_Plan, tuple[str, ...]]:
+        """The plan with what cannot be enforced left out, where the model chooses freely.
+
+        Raises:
+            InvalidRequestError: It has to be enforced, or cannot be used at all.
+        """
+        if plan.schema is not None:
+            self._compile_part(ReplyGrammar(self._form).fixed((), plan.schema), _SCHEMA_OWNER)
+        calls: list[CallRule] = []
+        gaps: list[str] = []
+        for call in plan.calls:
+            owner = f"tool {call.name!r}"
+            try:
+                self._guidance.compile(ReplyGrammar(self._form).fixed([call]))
+            except GrammarError as error:
+                if plan.use is not ToolUse.AUTO:
+                    raise _refusal(owner, error) from None
+                call = replace(call, is_lenient=True)
+                gaps += self._gaps_of(call, owner)
+            calls.append(call)
+        return replace(plan, calls=tuple(calls)), tuple(gaps)
+
+    def _gaps_of(self, call: CallRule, owner: str) -> list[str]:
+        try:
+            _, warnings = self._guidance.compile(ReplyGrammar(self._form).fixed([call]))
+        except GrammarError as error:
+            raise _refusal(owner, error) from None
+        return [f"{owner}: {warning}" for warning in warnings]
+
+    def _compile_part(self, grammar: str, owner: str) -> GuidanceMatcher:
+        try:
+            matcher, _ = self._guidance.compile(grammar)
+        except GrammarError as error:
+            raise _refusal(owner, error) from None
+        return matcher
+
+
+def _refusal(owner: str, error: GrammarError) -> InvalidRequestError:
+    _, _, reason = str(error).rpartition(_COMPILER_PREFIX)
+    return InvalidRequestError(f"{owner}: its schema cannot be enforced: {reason}")
+
+
+def _call_rule(tool: ToolSpec) -> CallRule:
+    owner = f"tool {tool.name!r}"
+    schema = parse_schema(tool.parameters_json or "{}", owner)
+    kinds = schema.get("type", "object")
+    if kinds != "object" and "object" not in (kinds if isinstance(kinds, list) else ()):
+        raise InvalidRequestError(f"{owner}: its parameters must be of type object")
+    return CallRule(tool.name, {**schema, "type": "object"})

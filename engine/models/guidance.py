@@ -1,0 +1,131 @@
+"""Compiles grammars for one model's tokens, within bounds of time and memory."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from engine.errors import ConstraintFailedError, InvalidRequestError
+from engine.models.token_matcher import GuidanceMatcher
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+
+COMPILE_S = 5.0
+"""How long a request waits for its grammar; honest ones take some milliseconds."""
+
+MAX_GRAMMAR_CHARS = 1_000_000
+_MAX_COMPILING = 2
+
+
+class GrammarError(Exception):
+    """A grammar cannot be compiled; the message is the compiler's, in one line."""
+
+
+class Guidance:
+    """llguidance, for one tokenizer. Thread-safe.
+
+    It is imported, and takes the tokenizer in, when the first grammar is compiled.
+
+    Args:
+        tokenizer_json: Gives the content of ``tokenizer.json``.
+        end_token_ids: Tokens that end a reply.
+    """
+
+    def __init__(self, tokenizer_json: Callable[[], str], end_token_ids: frozenset[int]) -> None:
+        self._tokenizer_json = tokenizer_json
+        self._end_token_ids = sorted(end_token_ids)
+        self._lock = threading.Lock()
+        self._tokenizer: LLTokenizer | None = None
+        self._compiling = threading.BoundedSemaphore(_MAX_COMPILING)
+
+    def compile(self, grammar: str) -> tuple[GuidanceMatcher, tuple[str, ...]]:
+        """A matcher at the beginning of a reply, and what the compiler passed over.
+
+        Raises:
+            GrammarError: The compiler refuses it, or no token can begin it.
+            InvalidRequestError: It is too large, or took too long.
+        """
+        if len(grammar) > MAX_GRAMMAR_CHARS:
+            raise InvalidRequestError(
+                f"the schemas of the reply have {len(grammar)} characters in all; at most "
+                f"{MAX_GRAMMAR_CHARS} can be enforced"
+            )
+        tokenizer = self._llguidance_tokenizer()
+        found: list[LLMatcher] = []
+        # llguidance bounds its own work but for some products of patterns, and cannot be stopped:
+        # a compilation that is given up on keeps its place until it has ended.
+        if not self._compiling.acquire(timeout=COMPILE_S):
+            raise InvalidRequestError("other schemas take long to compile; try again later")
+        thread = threading.Thread(
+            target=self._compile, args=(grammar, tokenizer, found), name="grammar", daemon=True
+        )
+        thread.start()
+        thread.join(COMPILE_S)
+        if not found:
+            raise InvalidRequestError(
+                f"the schemas of the reply took longer than {COMPILE_S:.0f} seconds to compile; "
+                "make their patterns simpler"
+            )
+        return self._checked(found[0])
+
+    def _compile(self, grammar: str, tokenizer: LLTokenizer, found: list[LLMatcher]) -> None:
+        from llguidance import LLMatcher
+
+        try:
+            matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=_limits())
+            if not matcher.is_error():
+                matcher.compute_bitmask()
+            found.append(matcher)
+        finally:
+            self._compiling.release()
+
+    @staticmethod
+    def _checked(matcher: LLMatcher) -> tuple[GuidanceMatcher, tuple[str, ...]]:
+        try:
+            started = GuidanceMatcher(matcher)
+            if not any(started.allowed()):
+                raise GrammarError("nothing fits it")
+        except ConstraintFailedError:
+            raise GrammarError(_reason(matcher.get_error())) from None
+        return started, tuple(matcher.get_grammar_warnings())
+
+    def _llguidance_tokenizer(self) -> LLTokenizer:
+        from llguidance import LLTokenizer
+
+        with self._lock:
+            if self._tokenizer is None:
+                try:
+                    self._tokenizer = LLTokenizer(
+                        self._tokenizer_json(), eos_token=self._end_token_ids
+                    )
+                except ValueError as error:
+                    raise InvalidRequestError(
+                        f"replies of this model cannot be constrained: {error}"
+                    ) from error
+            return self._tokenizer
+
+
+def _limits() -> LLParserLimits:
+    """Bounds that no tool definitions of real clients come near.
+
+    A step under them takes some tens of milliseconds at worst, and a matcher some tens of MB.
+    """
+    from llguidance import LLParserLimits
+
+    return LLParserLimits(
+        initial_lexer_fuel=500_000,
+        step_lexer_fuel=100_000,
+        step_max_items=50_000,
+        max_lexer_states=50_000,
+        max_grammar_size=200_000,
+        verbose_errors=False,
+    )
+
+
+def _reason(message: str) -> str:
+    """The line of a compiler's message that says what is wrong."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    named = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return (named or lines or ["it cannot be compiled"])[0]
