@@ -12,7 +12,7 @@ from app.api.anthropic_schema import parse_messages
 from app.api.errors import Dialect, error_body
 from app.api.reply import Reply
 from app.api.service import TurnService
-from app.api.sse import EventStream, compact, quoted
+from app.api.sse import EventStream, TurnEvents, compact, quoted
 from app.api.telemetry import record_of
 from app.api.turns import Turn
 from engine.pieces import Piece, TextPiece
@@ -127,7 +127,8 @@ def anthropic_router(service: TurnService) -> APIRouter:
             "anthropic",
         )
         if turn.draft.stream:
-            return EventStream(service, turn, AnthropicEvents(turn))
+            events = TurnEvents(service, turn, AnthropicEvents(turn))
+            return EventStream(events, service.settings.ping_s)
         try:
             reply = await turn.whole_reply()
         finally:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-from app.api.draft import TurnDraft, canonical_json, max_tokens_of, sampling_of
+from app.api.draft import NO_IMAGES, TurnDraft, canonical_json, max_tokens_of, sampling_of
 from app.api.fields import Fields
 from engine.messages import Message, Role, ToolCall, ToolSpec
 
 BILLING_PREFIX = "x-anthropic-billing-header"
 """Claude Code's first system block: it differs between conversations and tells a model nothing."""
 
-NO_IMAGES = "this model does not see images"
 _BLOCK_SEPARATOR = "\n"
 _TYPE_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
 _UNSEEN = ("thinking", "redacted_thinking", "server_tool_use", "mcp_tool_use", "mcp_tool_result")
