@@ -29,11 +29,13 @@ class ToolSpec:
         name: Function name.
         description: What it does, for the model.
         parameters_json: JSON schema of its arguments, as canonical JSON text.
+        is_deferred: Whether the prompt does not tell of it; something in the conversation may.
     """
 
     name: str
     description: str
     parameters_json: str
+    is_deferred: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,13 +6,28 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 from app.api.fields import Fields
 from engine.messages import Message, Role, ToolChoice, ToolSpec
 from engine.request import SamplingParams
 
+NO_IMAGES = "this model does not see images"
+"""What is said to a client that sends one."""
+
 AS_THE_MODEL_LIKES = ToolChoice()
 """What holds where a client says nothing of the tools it offers."""
+
+
+class Thinking(StrEnum):
+    """What a client wants to see of the model's reasoning."""
+
+    OFF = "off"
+    """Nothing."""
+    OMITTED = "omitted"
+    """That there was some, and where."""
+    SHOWN = "shown"
+    """All of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +45,7 @@ class TurnDraft:
         agent_id: Who the client says it is; None when it does not say.
         tool_choice: Whether the reply may, must or must not call a tool.
         response_schema_json: JSON schema that the text of the reply has to fit; None for any text.
+        thinking: What the client wants to see of the model's reasoning.
         any_object: Whether the text of the reply has to be a JSON object, whatever is in it.
     """
 
@@ -44,6 +60,7 @@ class TurnDraft:
     tool_choice: ToolChoice = AS_THE_MODEL_LIKES
     response_schema_json: str | None = None
     any_object: bool = False
+    thinking: Thinking = Thinking.OFF
 
     @property
     def agent_hint(self) -> str:
@@ -81,15 +98,15 @@ def sampling_of(fields: Fields, stop: Sequence[str]) -> SamplingParams:
     )
 
 
-def max_tokens_of(fields: Fields, name: str) -> int | None:
+def max_tokens_of(fields: Fields, name: str, *, least: int = 1) -> int | None:
     """The client's bound of generated tokens; far too large a bound is fine, it is clamped.
 
     Raises:
-        FieldError: It is no integer, or less than 1.
+        FieldError: It is no integer, or too small.
     """
     value = fields.integer(name)
-    if value is not None and value < 1:
-        raise fields.error(name, "must be at least 1")
+    if value is not None and value < least:
+        raise fields.error(name, f"must be at least {least}")
     return value
 
 

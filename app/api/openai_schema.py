@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from app.api.anthropic_schema import NO_IMAGES
-from app.api.draft import TurnDraft, canonical_json, max_tokens_of, sampling_of
+from app.api.draft import NO_IMAGES, TurnDraft, canonical_json, max_tokens_of, sampling_of
 from app.api.fields import Fields
 from engine.messages import Message, Role, ToolCall, ToolSpec
 

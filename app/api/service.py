@@ -15,6 +15,7 @@ from app.api.telemetry import RequestRecord
 from app.api.turns import Receive, Turn
 from app.logs import printable
 from engine.commands import Note
+from engine.constraint import Constraint
 from engine.errors import (
     ContextExceededError,
     DrainingError,
@@ -104,15 +105,21 @@ class TurnService:
         """
         chat_format = self.chat_format()
 
-        def prepare() -> tuple[TurnDraft, RenderedPrompt]:
+        def prepare() -> tuple[TurnDraft, RenderedPrompt, Constraint | None]:
             fields = parse_object(body)
             draft = replace(parse(fields), agent_id=agent_id_of(headers, fields))
             prompt = chat_format.render_chat(
                 draft.messages, draft.tools, namespace=record.namespace
             )
-            return draft, prompt
+            constraint = chat_format.constrain(
+                draft.tools,
+                draft.tool_choice,
+                draft.response_schema_json,
+                any_object=draft.any_object,
+            )
+            return draft, prompt, constraint
 
-        draft, prompt = await asyncio.to_thread(prepare)
+        draft, prompt, constraint = await asyncio.to_thread(prepare)
         model_id = self._serve_as(draft.model, record)
         max_tokens = clamp_max_tokens(
             draft.max_tokens, len(prompt.token_ids), chat_format.max_context_tokens
@@ -126,6 +133,7 @@ class TurnService:
             sampling=replace(draft.sampling, max_tokens=max_tokens),
             protocol=protocol,
             namespace=record.namespace,
+            constraint=constraint,
         )
         reader = chat_format.reply_reader(
             draft.tools, draft.tool_choice, opens_reasoning=prompt.opens_reasoning

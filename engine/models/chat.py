@@ -135,7 +135,8 @@ class ModelChat:
             raise InvalidRequestError("messages must not be empty")
         if self._template is None:
             raise InvalidRequestError("this model has no chat template: use raw completions")
-        turns, functions = parse_turns(messages), parse_tools(tools)
+        turns = parse_turns(messages)
+        functions = parse_tools([tool for tool in tools if not tool.is_deferred])
         disguise: Disguise | None = None
         if self._special_strings.occur_in([turns, functions]):
             disguise = self._special_strings.disguise([turns, functions])

@@ -38,7 +38,7 @@ from engine.messages import ChatFormat, Message, RenderedPrompt, ToolChoice, Too
 from engine.models.call_format import WRITTEN_CALLS
 from engine.models.call_syntax import JsonCalls
 from engine.models.offered_calls import offered_calls
-from engine.models.reply_marks import ReasoningMarks
+from engine.models.reasoning_format import ReasoningFormat
 from engine.models.reply_reader import MarkedReader
 from engine.pieces import ReplyReader
 from engine.request import Delta, FinishReason, PromptPart, Request, Usage
@@ -62,7 +62,7 @@ MODEL_ID = "tiny-words"
 MAX_CONTEXT_TOKENS = 400_000
 NUM_CACHED_TOKENS = 7
 NUM_STORED_TOKENS = 3
-REASONING = ReasoningMarks("<think>", "</think>")
+REASONING = ReasoningFormat("<think>", "</think>")
 
 SERVING_SNAPSHOT = EngineSnapshot(
     step=1,
@@ -139,7 +139,9 @@ class ByteChatFormat:
         *,
         namespace: str = "",
     ) -> RenderedPrompt:
-        lines = [f"tool {tool.name} {tool.parameters_json}" for tool in tools]
+        lines = [
+            f"tool {tool.name} {tool.parameters_json}" for tool in tools if not tool.is_deferred
+        ]
         for message in messages:
             calls = "".join(f"<{call.name} {call.arguments_json}>" for call in message.tool_calls)
             lines.append(f"{message.role}: {message.text}{calls}")
@@ -370,7 +372,14 @@ class WordEngine:
             self._end(turn, FinishReason.ERROR, error=script.error)
         elif turn.num_words == script.abort_at:
             self._end(turn, FinishReason.ABORTED)
-        elif turn.num_words >= len(script.words):
+        elif request.sampling.max_tokens == 0:
+            self._end(turn, FinishReason.MAX_TOKENS)
+        else:
+            self._say(turn)
+
+    def _say(self, turn: _Running) -> None:
+        script, request = turn.script, turn.command.request
+        if turn.num_words >= len(script.words):
             self._end(turn, FinishReason.END_TURN)
         elif script.words[turn.num_words].strip() in request.sampling.stop:
             self._end(
