@@ -25,6 +25,7 @@ from engine.commands import (
     Shutdown,
     WarmAgent,
 )
+from engine.constraint import Constraint
 from engine.errors import (
     AgentBusyError,
     AgentNotFoundError,
@@ -33,7 +34,7 @@ from engine.errors import (
     NotOnDiskError,
     StokerError,
 )
-from engine.messages import ChatFormat, Message, RenderedPrompt, ToolSpec
+from engine.messages import ChatFormat, Message, RenderedPrompt, ToolChoice, ToolSpec
 from engine.request import Delta, FinishReason, PromptPart, Request, Usage
 from engine.snapshot import (
     AgentRow,
@@ -134,6 +135,20 @@ class ByteChatFormat:
             token_ids=self.encode_text("\n".join([*lines, "assistant:"])),
             parts=(PromptPart("message 1 (user) to reply", 0),),
         )
+
+    def constrain(
+        self,
+        tools: Sequence[ToolSpec],
+        choice: ToolChoice,
+        response_schema_json: str | None,
+        *,
+        any_object: bool = False,
+        opens_reasoning: bool = False,
+    ) -> Constraint | None:
+        if not (tools or response_schema_json or any_object):
+            return None
+        names = " ".join(tool.name for tool in tools)
+        return Constraint(f"{choice.use} {choice.name}: {names} {response_schema_json}")
 
     def encode_text(self, text: str) -> tuple[int, ...]:
         return tuple(text.encode())
