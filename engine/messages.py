@@ -145,6 +145,7 @@ class ChatFormat(Protocol):
         response_schema_json: str | None,
         *,
         any_object: bool = False,
+        opens_reasoning: bool = False,
     ) -> Constraint | None:
         """What a reply has to fit.
 
@@ -158,6 +159,7 @@ class ChatFormat(Protocol):
             response_schema_json: JSON schema that the reply fits, unless it is a call; None where
                 it need not be JSON.
             any_object: Whether the reply, unless it is a call, is a JSON object of any kind.
+            opens_reasoning: Whether the prompt has opened a block of reasoning.
 
         Returns:
             The constraint; None where any reply will do, or where the model writes calls in a form

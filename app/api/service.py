@@ -116,6 +116,7 @@ class TurnService:
                 draft.tool_choice,
                 draft.response_schema_json,
                 any_object=draft.any_object,
+                opens_reasoning=prompt.opens_reasoning,
             )
             return draft, prompt, constraint
 

@@ -167,6 +167,7 @@ class ByteChatFormat:
         response_schema_json: str | None,
         *,
         any_object: bool = False,
+        opens_reasoning: bool = False,
     ) -> Constraint | None:
         self.wishes.append((choice, response_schema_json, any_object))
         return None
