@@ -29,11 +29,13 @@ class ToolSpec:
         name: Function name.
         description: What it does, for the model.
         parameters_json: JSON schema of its arguments, as canonical JSON text.
+        is_deferred: Whether the prompt does not tell of it; something in the conversation may.
     """
 
     name: str
     description: str
     parameters_json: str
+    is_deferred: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +149,7 @@ class ChatFormat(Protocol):
         response_schema_json: str | None,
         *,
         any_object: bool = False,
+        opens_reasoning: bool = False,
     ) -> Constraint | None:
         """What a reply has to fit.
 
@@ -160,6 +163,7 @@ class ChatFormat(Protocol):
             response_schema_json: JSON schema that the reply fits, unless it is a call; None where
                 it need not be JSON.
             any_object: Whether the reply, unless it is a call, is a JSON object of any kind.
+            opens_reasoning: Whether the prompt has opened a block of reasoning.
 
         Returns:
             The constraint; None where any reply will do, or where the model writes calls in a form

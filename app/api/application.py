@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from app.api.admin import admin_router
 from app.api.agents import agents_router
-from app.api.anthropic import anthropic_router
+from app.api.anthropic.routes import anthropic_router
 from app.api.errors import (
     CLIENT_GONE_STATUS,
     ClientGoneError,

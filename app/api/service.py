@@ -100,11 +100,12 @@ class TurnService:
         def prepare() -> Prepared[DraftT]:
             fields = parse_object(body)
             draft = replace(parse(fields), agent_id=agent_id_of(headers, fields))
+            prompts = draft.render(chat_format, record.namespace)
             return Prepared(
                 draft=draft,
-                prompts=draft.render(chat_format, record.namespace),
+                prompts=prompts,
                 chat_format=chat_format,
-                constraint=draft.constraint(chat_format),
+                constraint=draft.constraint(chat_format, prompts[0]),
             )
 
         prepared = await asyncio.to_thread(prepare)

@@ -101,10 +101,14 @@ class Turn:
         return deltas
 
     def read(self, deltas: Sequence[Delta]) -> list[Piece]:
-        """The pieces that deltas complete; to be called once for each delta, in order."""
+        """The pieces that deltas complete; to be called once for each delta, in order.
+
+        Of a reply that failed, what is held back is not told: it may look like a whole call.
+        """
         text = "".join([delta.text for delta in deltas])
         pieces = self._reader.feed(text) if text else []
-        if deltas and deltas[-1].finish_reason is not None:
+        last = deltas[-1] if deltas else None
+        if last is not None and last.finish_reason is not None and not self.ending_error(last):
             pieces += self._reader.finish()
         return pieces
 

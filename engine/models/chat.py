@@ -20,7 +20,7 @@ from engine.models.guidance import Guidance
 from engine.models.offered_calls import offered_calls
 from engine.models.outline import Outline, mark_turns
 from engine.models.prompt_encoder import PromptEncoder
-from engine.models.reasoning_format import ReasoningFormat, reasoning_format_of
+from engine.models.reasoning_format import reasoning_format_of
 from engine.models.reply_grammar import ReplyForm
 from engine.models.reply_marks import ReplyMarks, marks_of
 from engine.models.reply_reader import MarkedReader
@@ -68,7 +68,8 @@ class ModelChat:
         )
         self.call_format = _call_format(self._template)
         """How the model writes tool calls; None where that is not known."""
-        self.reasoning_format = self._reasoning_format()
+        source = self._template.source if self._template else ""
+        self.reasoning_format = reasoning_format_of(source)
         """How the model marks reasoning; None where it does not."""
         self._marks = self._reply_marks()
         self._encoder = PromptEncoder(self._codec, self._special_strings, self._marks)
@@ -92,6 +93,13 @@ class ModelChat:
     def end_token_ids(self) -> frozenset[int]:
         """Tokens that end a reply."""
         return self._end_token_ids
+
+    @property
+    def why_calls_are_free(self) -> str:
+        """Why tool calls of this model cannot be constrained; empty where they can."""
+        if self._template is None or self.call_format is not None:
+            return ""
+        return "the model's template writes tool calls in a form of its own; none are constrained"
 
     @property
     def vocabulary_size(self) -> int:
@@ -135,7 +143,8 @@ class ModelChat:
             raise InvalidRequestError("messages must not be empty")
         if self._template is None:
             raise InvalidRequestError("this model has no chat template: use raw completions")
-        turns, functions = parse_turns(messages), parse_tools(tools)
+        turns = parse_turns(messages)
+        functions = parse_tools([tool for tool in tools if not tool.is_deferred])
         disguise: Disguise | None = None
         if self._special_strings.occur_in([turns, functions]):
             disguise = self._special_strings.disguise([turns, functions])
@@ -166,6 +175,7 @@ class ModelChat:
         response_schema_json: str | None,
         *,
         any_object: bool = False,
+        opens_reasoning: bool = False,
     ) -> Constraint | None:
         """What a reply has to fit; see ``ChatFormat.constrain``.
 
@@ -175,7 +185,11 @@ class ModelChat:
             InvalidRequestError: It cannot be enforced; the message names the tool or the schema.
         """
         return self._constraints.constrain(
-            tools, choice, response_schema_json, any_object=any_object
+            tools,
+            choice,
+            response_schema_json,
+            any_object=any_object,
+            opens_reasoning=opens_reasoning,
         )
 
     def reply_reader(
@@ -225,15 +239,6 @@ class ModelChat:
     def recollect_replies(self, replies: Iterable[ReplyTokens]) -> None:
         """Takes in what ``remember_reply`` returned before a restart, oldest first."""
         self._encoder.recollect(replies)
-
-    def _reasoning_format(self) -> ReasoningFormat | None:
-        if self._template is None:
-            return None
-        try:
-            prompt = self._template.render([{"role": "user", "content": _REPLY_MARK}])
-        except InvalidRequestError:
-            prompt = ""
-        return reasoning_format_of(self._template.source, prompt.rpartition(_REPLY_MARK)[2])
 
     def _reply_marks(self) -> ReplyMarks:
         if self._template is None:

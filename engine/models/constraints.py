@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,11 +15,14 @@ from engine.messages import ToolChoice, ToolSpec, ToolUse
 from engine.models.guidance import GrammarError, Guidance
 from engine.models.reply_grammar import CallRule, ReplyForm, ReplyGrammar
 from engine.models.schema_check import parse_schema
-from engine.models.token_matcher import GuidanceMatcher
+
+COMPILE_S = 5.0
+"""How long a request waits for its grammar; honest ones take a hundredth of that."""
 
 MAX_KEPT = 32
 """Constraints that are kept: those of as many sets of tools, which agents send with every turn."""
 
+_NUM_TRIAL_TOKENS = 64
 _ANY_OBJECT = {"type": "object"}
 _SCHEMA_OWNER = "the response schema"
 _COMPILER_PREFIX = "failed to compile JSON schema: "
@@ -33,12 +37,14 @@ class _Wish:
         choice: What it asked of them.
         schema_json: Schema of the reply; None where it need not be JSON.
         any_object: Whether the reply is to be a JSON object of any kind.
+        opens_reasoning: Whether the prompt has opened a block of reasoning.
     """
 
     tools: tuple[ToolSpec, ...]
     choice: ToolChoice
     schema_json: str | None
     any_object: bool
+    opens_reasoning: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +54,14 @@ class _Plan:
     Attributes:
         use: Whether calls may, must or must not be made.
         is_parallel: Whether there may be several.
+        opens_reasoning: Whether the reply begins inside reasoning.
         calls: The tools.
         schema: Schema of JSON that may stand in place of calls.
     """
 
     use: ToolUse
     is_parallel: bool
+    opens_reasoning: bool
     calls: tuple[CallRule, ...] = ()
     schema: Mapping[str, Any] | None = None
 
@@ -79,9 +87,10 @@ class ReplyConstraints:
         response_schema_json: str | None,
         *,
         any_object: bool = False,
+        opens_reasoning: bool = False,
     ) -> Constraint | None:
         """What a reply has to fit; see ``ChatFormat.constrain``."""
-        wish = _Wish(tuple(tools), choice, response_schema_json, any_object)
+        wish = _Wish(tuple(tools), choice, response_schema_json, any_object, opens_reasoning)
         with self._lock:
             is_kept = wish in self._kept
             if is_kept:
@@ -114,7 +123,7 @@ class ReplyConstraints:
         has_calls = bool(wish.tools) and self._form.calls is not None
         if schema is None and not has_calls:
             return None
-        plan = _Plan(choice.use, choice.is_parallel, schema=schema)
+        plan = _Plan(choice.use, choice.is_parallel, wish.opens_reasoning, schema=schema)
         if has_calls and choice.use is ToolUse.AUTO:
             return replace(plan, calls=tuple(map(_call_rule, wish.tools)))
         return plan
@@ -131,60 +140,65 @@ class ReplyConstraints:
         tools = [tool for tool in wish.tools if not choice.name or tool.name == choice.name]
         if not tools:
             raise InvalidRequestError(f"the tool that is required, {choice.name!r}, is not given")
-        return _Plan(choice.use, choice.is_parallel, tuple(map(_call_rule, tools)))
+        calls = tuple(map(_call_rule, tools))
+        return _Plan(choice.use, choice.is_parallel, wish.opens_reasoning, calls)
 
     def _compile(self, plan: _Plan) -> Constraint:
-        gaps: tuple[str, ...] = ()
+        until_s = time.monotonic() + COMPILE_S
+        plan, gaps = self._without_gaps(plan, until_s)
+        grammar = self._grammar(plan)
         try:
-            grammar = self._grammar(plan)
-            matcher, _ = self._guidance.compile(grammar)
-        except GrammarError:
-            plan, gaps = self._without_gaps(plan)
-            grammar = self._grammar(plan)
-            matcher = self._compile_part(grammar, "the schemas of the tools together")
+            matcher, _ = self._guidance.compile(grammar, until_s)
+        except GrammarError as error:
+            raise _refusal("the schemas of the tools together", error) from None
         return Constraint(grammar=grammar, gaps=gaps, matcher=matcher)
 
     def _grammar(self, plan: _Plan) -> str:
-        grammar = ReplyGrammar(self._form)
+        grammar = ReplyGrammar(self._form, opens_reasoning=plan.opens_reasoning)
         if plan.schema is not None or plan.use is ToolUse.REQUIRED:
             return grammar.fixed(plan.calls, plan.schema, is_parallel=plan.is_parallel)
         return grammar.free(plan.calls, is_parallel=plan.is_parallel)
 
-    def _without_gaps(self, plan: _Plan) -> tuple[_Plan, tuple[str, ...]]:
+    def _without_gaps(self, plan: _Plan, until_s: float) -> tuple[_Plan, tuple[str, ...]]:
         """The plan with what cannot be enforced left out, where the model chooses freely.
+
+        Each schema is tried by itself, because in the whole nobody could tell whose is at fault.
 
         Raises:
             InvalidRequestError: It has to be enforced, or cannot be used at all.
         """
         if plan.schema is not None:
-            self._compile_part(ReplyGrammar(self._form).fixed((), plan.schema), _SCHEMA_OWNER)
+            try:
+                self._try(ReplyGrammar(ReplyForm()).fixed((), plan.schema), until_s)
+            except GrammarError as error:
+                raise _refusal(_SCHEMA_OWNER, error) from None
         calls: list[CallRule] = []
         gaps: list[str] = []
         for call in plan.calls:
             owner = f"tool {call.name!r}"
             try:
-                self._guidance.compile(ReplyGrammar(self._form).fixed([call]))
+                self._try(self._alone(call), until_s)
             except GrammarError as error:
                 if plan.use is not ToolUse.AUTO:
                     raise _refusal(owner, error) from None
                 call = replace(call, is_lenient=True)
-                gaps += self._gaps_of(call, owner)
+                gaps += self._gaps_of(call, owner, until_s)
             calls.append(call)
         return replace(plan, calls=tuple(calls)), tuple(gaps)
 
-    def _gaps_of(self, call: CallRule, owner: str) -> list[str]:
+    def _gaps_of(self, call: CallRule, owner: str, until_s: float) -> list[str]:
         try:
-            _, warnings = self._guidance.compile(ReplyGrammar(self._form).fixed([call]))
+            warnings = self._try(self._alone(call), until_s)
         except GrammarError as error:
             raise _refusal(owner, error) from None
         return [f"{owner}: {warning}" for warning in warnings]
 
-    def _compile_part(self, grammar: str, owner: str) -> GuidanceMatcher:
-        try:
-            matcher, _ = self._guidance.compile(grammar)
-        except GrammarError as error:
-            raise _refusal(owner, error) from None
-        return matcher
+    def _alone(self, call: CallRule) -> str:
+        return ReplyGrammar(replace(self._form, reasoning=None)).fixed([call], is_parallel=False)
+
+    def _try(self, grammar: str, until_s: float) -> tuple[str, ...]:
+        _, warnings = self._guidance.compile(grammar, until_s, num_trial_tokens=_NUM_TRIAL_TOKENS)
+        return warnings
 
 
 def _refusal(owner: str, error: GrammarError) -> InvalidRequestError:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import random
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from engine.errors import ConstraintFailedError, InvalidRequestError
+import numpy as np
+
+from engine.errors import InvalidRequestError
 from engine.models.token_matcher import GuidanceMatcher
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
-COMPILE_S = 5.0
-"""How long a request waits for its grammar; honest ones take some milliseconds."""
-
 MAX_GRAMMAR_CHARS = 1_000_000
 _MAX_COMPILING = 2
+_NUM_CHOICES = 4
 
 
 class GrammarError(Exception):
@@ -40,8 +42,16 @@ class Guidance:
         self._tokenizer: LLTokenizer | None = None
         self._compiling = threading.BoundedSemaphore(_MAX_COMPILING)
 
-    def compile(self, grammar: str) -> tuple[GuidanceMatcher, tuple[str, ...]]:
+    def compile(
+        self, grammar: str, until_s: float, *, num_trial_tokens: int = 1
+    ) -> tuple[GuidanceMatcher, tuple[str, ...]]:
         """A matcher at the beginning of a reply, and what the compiler passed over.
+
+        Args:
+            grammar: The grammar.
+            until_s: When to give up, in monotonic seconds.
+            num_trial_tokens: How far to follow it on trial: some grammars are compiled, and turn
+                out to be too complex where they become so.
 
         Raises:
             GrammarError: The compiler refuses it, or no token can begin it.
@@ -53,43 +63,43 @@ class Guidance:
                 f"{MAX_GRAMMAR_CHARS} can be enforced"
             )
         tokenizer = self._llguidance_tokenizer()
-        found: list[LLMatcher] = []
+        found: list[LLMatcher | GrammarError] = []
         # llguidance bounds its own work but for some products of patterns, and cannot be stopped:
         # a compilation that is given up on keeps its place until it has ended.
-        if not self._compiling.acquire(timeout=COMPILE_S):
+        if not self._compiling.acquire(timeout=_left_s(until_s)):
             raise InvalidRequestError("other schemas take long to compile; try again later")
         thread = threading.Thread(
-            target=self._compile, args=(grammar, tokenizer, found), name="grammar", daemon=True
+            target=self._compile,
+            args=(grammar, tokenizer, num_trial_tokens, found),
+            name="grammar",
+            daemon=True,
         )
         thread.start()
-        thread.join(COMPILE_S)
+        thread.join(_left_s(until_s))
         if not found:
             raise InvalidRequestError(
-                f"the schemas of the reply took longer than {COMPILE_S:.0f} seconds to compile; "
-                "make their patterns simpler"
+                "the schemas of the reply take too long to compile; make their patterns simpler"
             )
-        return self._checked(found[0])
+        [outcome] = found
+        if isinstance(outcome, GrammarError):
+            raise outcome
+        return GuidanceMatcher(outcome), tuple(outcome.get_grammar_warnings())
 
-    def _compile(self, grammar: str, tokenizer: LLTokenizer, found: list[LLMatcher]) -> None:
+    def _compile(
+        self,
+        grammar: str,
+        tokenizer: LLTokenizer,
+        num_trial_tokens: int,
+        found: list[LLMatcher | GrammarError],
+    ) -> None:
         from llguidance import LLMatcher
 
         try:
             matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=_limits())
-            if not matcher.is_error():
-                matcher.compute_bitmask()
-            found.append(matcher)
+            error = _error_within(matcher, num_trial_tokens)
+            found.append(GrammarError(_reason(error)) if error else matcher)
         finally:
             self._compiling.release()
-
-    @staticmethod
-    def _checked(matcher: LLMatcher) -> tuple[GuidanceMatcher, tuple[str, ...]]:
-        try:
-            started = GuidanceMatcher(matcher)
-            if not any(started.allowed()):
-                raise GrammarError("nothing fits it")
-        except ConstraintFailedError:
-            raise GrammarError(_reason(matcher.get_error())) from None
-        return started, tuple(matcher.get_grammar_warnings())
 
     def _llguidance_tokenizer(self) -> LLTokenizer:
         from llguidance import LLTokenizer
@@ -105,6 +115,29 @@ class Guidance:
                         f"replies of this model cannot be constrained: {error}"
                     ) from error
             return self._tokenizer
+
+
+def _left_s(until_s: float) -> float:
+    return max(0.0, until_s - time.monotonic())
+
+
+def _error_within(matcher: LLMatcher, num_tokens: int) -> str:
+    """The error that some replies that fit run into within a number of tokens; empty if none."""
+    choices = random.Random(0)
+    trial = matcher.deep_copy()
+    for _ in range(num_tokens):
+        bits = np.frombuffer(trial.compute_bitmask(), np.uint8)
+        if trial.is_error():
+            return trial.get_error()
+        if trial.is_stopped():
+            trial = matcher.deep_copy()
+            continue
+        allowed = np.flatnonzero(np.unpackbits(bits, bitorder="little"))
+        if not allowed.size:
+            return "no reply fits"
+        # Tokens of low numbers are single characters: quotes and braces, which lead on, among them.
+        trial.consume_token(int(choices.choice(allowed[:_NUM_CHOICES])))
+    return trial.get_error()
 
 
 def _limits() -> LLParserLimits:

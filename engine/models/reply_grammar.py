@@ -56,10 +56,12 @@ class ReplyGrammar:
 
     Args:
         form: How the model writes.
+        opens_reasoning: Whether the prompt has opened a block of reasoning.
     """
 
-    def __init__(self, form: ReplyForm) -> None:
+    def __init__(self, form: ReplyForm, *, opens_reasoning: bool = False) -> None:
         self._form = form
+        self._opens_reasoning = opens_reasoning
         self._rules: list[str] = [f"SPACE: /{SPACE}/", r"PAD: /[ \n]{0,2}/"]
         self._has_text = False
 
@@ -116,7 +118,7 @@ class ReplyGrammar:
         reasoning = self._form.reasoning
         if reasoning is None:
             return ""
-        opening = "" if reasoning.is_opened else self._mark(reasoning.open_mark)
+        opening = "" if self._opens_reasoning else self._mark(reasoning.open_mark)
         closing = self._mark(reasoning.close_mark)
         if reasoning.close_mark in self._form.special_ids:
             self._rules.append(f"THOUGHT: {_ANY_TEXT}")
@@ -125,7 +127,7 @@ class ReplyGrammar:
             self._rules.append(f"THOUGHT: {opening} ({_without(reasoning.close_mark)}) {closing}")
             self._rules.append("reasoning: THOUGHT GAP")
         self._rules.append(r"GAP: /\n{0,3}/")
-        is_due = reasoning.is_opened and not self._has_text
+        is_due = self._opens_reasoning and not self._has_text
         return "reasoning " if is_due else "reasoning? "
 
     def _text(self) -> str:

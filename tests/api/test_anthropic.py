@@ -67,8 +67,8 @@ def test_stream_has_every_event_in_order(serve: Serve) -> None:
     events = [event.split("\n") for event in reply.text.strip().split("\n\n")]
     assert [event[0] for event in events] == [
         "event: message_start",
-        "event: content_block_start",
         "event: ping",
+        "event: content_block_start",
         "event: content_block_delta",
         "event: content_block_delta",
         "event: content_block_stop",
@@ -81,7 +81,7 @@ def test_stream_has_every_event_in_order(serve: Serve) -> None:
     )
     assert bodies[0]["message"]["content"] == []
     assert bodies[0]["message"]["usage"]["cache_read_input_tokens"] == NUM_CACHED_TOKENS
-    assert bodies[1]["content_block"] == {"type": "text", "text": ""}
+    assert bodies[2]["content_block"] == {"type": "text", "text": ""}
     assert bodies[3]["delta"] == {"type": "text_delta", "text": "Paris"}
     assert bodies[6]["delta"] == {"stop_reason": "max_tokens", "stop_sequence": None}
     assert bodies[6]["usage"]["output_tokens"] == 2

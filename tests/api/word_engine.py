@@ -139,7 +139,9 @@ class ByteChatFormat:
         *,
         namespace: str = "",
     ) -> RenderedPrompt:
-        lines = [f"tool {tool.name} {tool.parameters_json}" for tool in tools]
+        lines = [
+            f"tool {tool.name} {tool.parameters_json}" for tool in tools if not tool.is_deferred
+        ]
         for message in messages:
             calls = "".join(f"<{call.name} {call.arguments_json}>" for call in message.tool_calls)
             lines.append(f"{message.role}: {message.text}{calls}")
@@ -165,6 +167,7 @@ class ByteChatFormat:
         response_schema_json: str | None,
         *,
         any_object: bool = False,
+        opens_reasoning: bool = False,
     ) -> Constraint | None:
         self.wishes.append((choice, response_schema_json, any_object))
         return None
@@ -380,7 +383,14 @@ class WordEngine:
             self._end(turn, FinishReason.ERROR, error=script.error)
         elif turn.num_words == script.abort_at:
             self._end(turn, FinishReason.ABORTED)
-        elif turn.num_words >= len(script.words):
+        elif request.sampling.max_tokens == 0:
+            self._end(turn, FinishReason.MAX_TOKENS)
+        else:
+            self._say(turn)
+
+    def _say(self, turn: _Running) -> None:
+        script, request = turn.script, turn.command.request
+        if turn.num_words >= len(script.words):
             self._end(turn, FinishReason.END_TURN)
         elif script.words[turn.num_words].strip() in request.sampling.stop:
             self._end(
