@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from engine.messages import RenderedPrompt
+from tests.api.byte_chat_format import ByteChatFormat
 from tests.api.conftest import Served
-from tests.api.word_engine import MODEL_ID, ByteChatFormat
+from tests.api.word_engine import MODEL_ID
 
 ANTHROPIC = "/v1/messages"
 OPENAI = "/v1/chat/completions"

@@ -9,8 +9,9 @@ import pytest
 from pydantic import BaseModel
 
 from engine.messages import ToolChoice, ToolUse
+from tests.api.byte_chat_format import ByteChatFormat
 from tests.api.conftest import Served
-from tests.api.word_engine import MODEL_ID, ByteChatFormat, Script
+from tests.api.word_engine import MODEL_ID, Script
 
 ROUTE = "/v1/chat/completions"
 HELLO: list[Any] = [{"role": "user", "content": "What is the weather in Oslo and Rome?"}]

@@ -12,12 +12,12 @@ from pydantic import BaseModel
 from app.api.settings import ApiSettings
 from engine.errors import EngineFailedError, PoolExhaustedError, QueueFullError, StokerError
 from engine.messages import ToolChoice, ToolUse
+from tests.api.byte_chat_format import ByteChatFormat
 from tests.api.conftest import Serve, Served
 from tests.api.word_engine import (
     MODEL_ID,
     NUM_CACHED_TOKENS,
     NUM_STORED_TOKENS,
-    ByteChatFormat,
     Script,
     prompt_text,
 )
