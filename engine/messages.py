@@ -120,6 +120,10 @@ class ChatFormat(Protocol):
     def max_context_tokens(self) -> int:
         """The model's context limit in tokens."""
 
+    @property
+    def vocabulary_size(self) -> int:
+        """How many tokens there are; their ids are the numbers below it."""
+
     def render_chat(
         self,
         messages: Sequence[Message],
@@ -186,3 +190,6 @@ class ChatFormat(Protocol):
 
     def encode_text(self, text: str) -> tuple[int, ...]:
         """Token ids of plain text, for raw completions; special tokens in it are plain text."""
+
+    def spell(self, token_ids: Sequence[int]) -> str:
+        """The text of tokens, special ones included; broken characters are replaced."""

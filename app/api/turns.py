@@ -15,7 +15,7 @@ from engine.commands import Abort, Generate
 from engine.errors import DrainingError, EngineFailedError, StokerError
 from engine.face import EngineFace
 from engine.pieces import Piece, ReplyReader
-from engine.request import Delta, FinishReason, Request
+from engine.request import Delta, FinishReason, Request, TokenLogprob
 from engine.snapshot import EngineStatus
 
 Receive = Callable[[], Awaitable[Any]]
@@ -119,14 +119,16 @@ class Turn:
             StokerError: It did not end by itself, or the client went away.
         """
         pieces: list[Piece] = []
+        logprobs: list[TokenLogprob] = []
         while True:
             deltas = await self.next(timeout_s=1.0)
             pieces += self.read(deltas)
+            logprobs += [row for delta in deltas for row in delta.logprobs]
             if deltas and deltas[-1].finish_reason is not None:
                 error = self.ending_error(deltas[-1])
                 if error is not None:
                     raise error
-                return Reply(blocks_of(pieces), deltas[-1])
+                return Reply(blocks_of(pieces), deltas[-1], tuple(logprobs))
 
     def ending_error(self, last: Delta) -> StokerError | None:
         """Why the turn did not end by itself; None when it did."""

@@ -41,7 +41,7 @@ from engine.models.offered_calls import offered_calls
 from engine.models.reasoning_format import ReasoningFormat
 from engine.models.reply_reader import MarkedReader
 from engine.pieces import ReplyReader
-from engine.request import Delta, FinishReason, PromptPart, Request, Usage
+from engine.request import Delta, FinishReason, PromptPart, Request, TokenLogprob, Usage
 from engine.snapshot import (
     AgentRow,
     AgentStatus,
@@ -183,6 +183,15 @@ def prompt_text(request: Request) -> str:
     return bytes(request.prompt_token_ids).decode()
 
 
+def _logprobs(text: str, token_ids: tuple[int, ...], num: int | None) -> tuple[TokenLogprob, ...]:
+    """The word itself is likeliest, the word in capitals second."""
+    if num is None or not token_ids:
+        return ()
+    word = TokenLogprob(token_ids[0], text.encode(), -0.25)
+    other = TokenLogprob(0, text.upper().encode(), -2.0)
+    return (replace(word, top=(word, other)[:num]),)
+
+
 @dataclass(kw_only=True)
 class Script:
     """What the engine does with the turns it gets."""
@@ -228,6 +237,7 @@ class WordEngine:
         self.commands: list[Command] = []
         self.archives: list[bytes] = []
         self.archive_lines = 1
+        self.refuse_after = 0
         self.snapshot = SERVING_SNAPSHOT
 
     def start(self) -> None:
@@ -342,7 +352,7 @@ class WordEngine:
 
     def _admit(self, command: Generate) -> None:
         self.requests.append(command.request)
-        if self.script.refuse is not None:
+        if self.script.refuse is not None and len(self.requests) > self.refuse_after:
             command.admitted.set_exception(self.script.refuse)
             return
         command.admitted.set_result(command.request.agent_id or f"{command.request.agent_hint}-1")
@@ -411,6 +421,7 @@ class WordEngine:
                 agent_id=turn.command.admitted.result(),
                 text=text,
                 token_ids=token_ids,
+                logprobs=_logprobs(text, token_ids, request.sampling.num_logprobs),
                 usage=Usage(
                     num_prompt_tokens=len(request.prompt_token_ids),
                     num_cached_tokens=NUM_CACHED_TOKENS,

@@ -9,7 +9,7 @@ from app.api.anthropic.events import AnthropicEvents
 from app.api.anthropic.message import reply_body
 from app.api.anthropic.schema import parse_messages
 from app.api.service import TurnService
-from app.api.sse import EventStream
+from app.api.sse import EventStream, TurnEvents
 from app.api.telemetry import record_of
 
 
@@ -28,7 +28,8 @@ def anthropic_router(service: TurnService) -> APIRouter:
             "anthropic",
         )
         if turn.draft.stream:
-            return EventStream(service, turn, AnthropicEvents(turn))
+            events = TurnEvents(service, turn, AnthropicEvents(turn))
+            return EventStream(events, service.settings.ping_s)
         try:
             reply = await turn.whole_reply()
         finally:
