@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from engine.constraint import Constraint
+from engine.pieces import ReplyReader
 from engine.request import PromptPart
 
 
@@ -102,10 +103,12 @@ class RenderedPrompt:
             token separates are one, and the label names both. The first part that is neither
             tools nor system begins at the same token in every conversation with equal tools and
             system prompt.
+        opens_reasoning: Whether the reply begins inside a block of reasoning.
     """
 
     token_ids: tuple[int, ...]
     parts: tuple[PromptPart, ...] = ()
+    opens_reasoning: bool = False
 
 
 class ChatFormat(Protocol):
@@ -162,6 +165,21 @@ class ChatFormat(Protocol):
 
         Raises:
             InvalidRequestError: It cannot be enforced; the message names the tool or the schema.
+        """
+
+    def reply_reader(
+        self,
+        tools: Sequence[ToolSpec],
+        choice: ToolChoice,
+        *,
+        opens_reasoning: bool = False,
+    ) -> ReplyReader:
+        """What takes one reply apart into text, reasoning and tool calls.
+
+        Args:
+            tools: What the model may call; without any, a call is text.
+            choice: Which of them, and how many times.
+            opens_reasoning: Whether the prompt has opened a block of reasoning.
         """
 
     def encode_text(self, text: str) -> tuple[int, ...]:

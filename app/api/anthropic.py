@@ -10,10 +10,12 @@ from starlette.responses import JSONResponse, Response
 
 from app.api.anthropic_schema import parse_messages
 from app.api.errors import Dialect, error_body
+from app.api.reply import Reply
 from app.api.service import TurnService
 from app.api.sse import EventStream, compact, quoted
 from app.api.telemetry import record_of
-from app.api.turns import Reply, Turn
+from app.api.turns import Turn
+from engine.pieces import Piece, TextPiece
 from engine.request import Delta, FinishReason, Usage
 
 _STOP_REASONS = {
@@ -87,9 +89,11 @@ class AnthropicEvents:
         body = {"type": "message_start", "message": _message_body(self._turn, first.usage)}
         return b"event: message_start\ndata: " + compact(body) + b"\n\n" + _BLOCK_START + _PING
 
-    def text(self, text: str) -> bytes:
-        """One ``content_block_delta``."""
-        return _TEXT_HEAD + quoted(text) + _TEXT_TAIL
+    def piece(self, piece: Piece) -> bytes:
+        """One ``content_block_delta``; nothing for what is no text."""
+        if not isinstance(piece, TextPiece):
+            return b""
+        return _TEXT_HEAD + quoted(piece.text) + _TEXT_TAIL
 
     def finish(self, last: Delta) -> bytes:
         """The end of the block, why the reply ended, and the end of the message."""

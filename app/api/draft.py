@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.api.fields import Fields
-from engine.messages import Message, Role, ToolSpec
+from engine.messages import Message, Role, ToolChoice, ToolSpec
 from engine.request import SamplingParams
+
+AS_THE_MODEL_LIKES = ToolChoice()
+"""What holds where a client says nothing of the tools it offers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +28,9 @@ class TurnDraft:
         stream: Whether to answer with server-sent events.
         include_usage: Whether an OpenAI stream ends with a usage chunk.
         agent_id: Who the client says it is; None when it does not say.
+        tool_choice: Whether the reply may, must or must not call a tool.
+        response_schema_json: JSON schema that the text of the reply has to fit; None for any text.
+        any_object: Whether the text of the reply has to be a JSON object, whatever is in it.
     """
 
     model: str
@@ -35,6 +41,9 @@ class TurnDraft:
     stream: bool
     include_usage: bool = False
     agent_id: str | None = None
+    tool_choice: ToolChoice = AS_THE_MODEL_LIKES
+    response_schema_json: str | None = None
+    any_object: bool = False
 
     @property
     def agent_hint(self) -> str:

@@ -11,11 +11,13 @@ from starlette.responses import JSONResponse, Response
 
 from app.api.errors import Dialect, error_body
 from app.api.openai_schema import parse_chat_completion
+from app.api.reply import Reply
 from app.api.service import TurnService
 from app.api.sse import EventStream, compact, quoted
 from app.api.telemetry import record_of
-from app.api.turns import Reply, Turn
+from app.api.turns import Turn
 from app.version import __version__
+from engine.pieces import Piece, TextPiece
 from engine.request import Delta, FinishReason, Usage
 
 _FINISH_REASONS = {
@@ -82,9 +84,11 @@ class OpenAIEvents:
         choices = b',"choices":[{"index":0,' + delta + b',"finish_reason":null}]'
         return self._head + choices + self._tail
 
-    def text(self, text: str) -> bytes:
-        """One chunk of content."""
-        return self._text_head + quoted(text) + self._text_tail
+    def piece(self, piece: Piece) -> bytes:
+        """One chunk of content; nothing for what is no text."""
+        if not isinstance(piece, TextPiece):
+            return b""
+        return self._text_head + quoted(piece.text) + self._text_tail
 
     def finish(self, last: Delta) -> bytes:
         """Why the reply ended, its usage where asked for, and the end mark."""

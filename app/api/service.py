@@ -127,7 +127,10 @@ class TurnService:
             protocol=protocol,
             namespace=record.namespace,
         )
-        turn = Turn(self.engine, self._bridge, draft, model_id, record)
+        reader = chat_format.reply_reader(
+            draft.tools, draft.tool_choice, opens_reasoning=prompt.opens_reasoning
+        )
+        turn = Turn(self.engine, self._bridge, draft, model_id, record, reader)
         await self._follow(turn, turn.submit(request, receive))
         return turn
 

@@ -14,6 +14,7 @@ from app.api.service import TurnService
 from app.api.telemetry import Receive, Scope, Send
 from app.api.turns import Turn
 from engine.errors import StokerError
+from engine.pieces import Piece
 from engine.request import Delta
 
 
@@ -23,8 +24,8 @@ class EventEncoder(Protocol):
     def start(self, first: Delta) -> bytes:
         """What opens the reply, once its usage is known."""
 
-    def text(self, text: str) -> bytes:
-        """A piece of text."""
+    def piece(self, piece: Piece) -> bytes:
+        """The next piece of the reply; nothing where the protocol has no place for it."""
 
     def finish(self, last: Delta) -> bytes:
         """What closes a reply that ended by itself."""
@@ -105,9 +106,7 @@ class EventStream(Response):
         if not self._is_open:
             self._is_open = True
             chunk = self._encoder.start(deltas[0])
-        text = "".join([delta.text for delta in deltas])
-        if text:
-            chunk += self._encoder.text(text)
+        chunk += b"".join([self._encoder.piece(piece) for piece in self._turn.read(deltas)])
         last = deltas[-1]
         if last.finish_reason is not None:
             error = self._turn.ending_error(last)

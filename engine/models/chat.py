@@ -17,13 +17,17 @@ from engine.models.codec import TextCodec
 from engine.models.constraints import ReplyConstraints
 from engine.models.detokenizer import Detokenizer, token_decoder, token_speller
 from engine.models.guidance import Guidance
+from engine.models.offered_calls import offered_calls
 from engine.models.outline import Outline, mark_turns
 from engine.models.prompt_encoder import PromptEncoder
 from engine.models.reasoning_format import reasoning_format_of
 from engine.models.reply_grammar import ReplyForm
+from engine.models.reply_marks import ReplyMarks, marks_of
+from engine.models.reply_reader import MarkedReader
 from engine.models.special_text import Disguise, SpecialStrings
 from engine.models.template import ChatTemplate
 from engine.models.turns import fit_turns, parse_tools, parse_turns, without_labels
+from engine.pieces import ReplyReader
 
 # The engine needs the cores; and with parallelism on, tokenizers writes a warning to the
 # terminal whenever the process forks.
@@ -53,7 +57,6 @@ class ModelChat:
         self._max_context_tokens = _context_limit(config, folder)
         self._codec = _read_codec(folder)
         self._special_strings = SpecialStrings(list(self._codec.special_ids))
-        self._encoder = PromptEncoder(self._codec, self._special_strings)
         self._template = _read_template(folder, tokenizer_config)
         ends = _configured_ends(folder, config)
         tokenizer = self._codec.tokenizer
@@ -63,13 +66,15 @@ class ModelChat:
         self._end_strings = frozenset(
             text for text, end in self._codec.special_ids.items() if end in self._end_token_ids
         )
-        self._token_decoder = token_decoder(tokenizer)
-        self._spell_token = token_speller(tokenizer)
         self.call_format = _call_format(self._template)
         """How the model writes tool calls; None where that is not known."""
         source = self._template.source if self._template else ""
         self.reasoning_format = reasoning_format_of(source)
         """How the model marks reasoning; None where it does not."""
+        self._marks = self._reply_marks()
+        self._encoder = PromptEncoder(self._codec, self._special_strings, self._marks)
+        self._token_decoder = token_decoder(tokenizer, self._marks.special)
+        self._spell_token = token_speller(tokenizer)
         self._constraints = ReplyConstraints(
             ReplyForm(
                 calls=self.call_format,
@@ -148,7 +153,9 @@ class ModelChat:
         asked = turns[:-1] if continues else turns
         fitted, native_tools = fit_turns(asked, functions, self._template.abilities)
         rendered = self._template.render(without_labels(fitted), native_tools)
-        rendered += last["content"] if continues else ""
+        opens_reasoning = self._marks.opens_reasoning(rendered) and not continues
+        if continues:  # what is said already is no reasoning
+            rendered = self._marks.before_reasoning(rendered) + last["content"]
         token_ids = self._encoder.encode(rendered, disguise, namespace)
         skeleton = self._template.render(mark_turns(fitted), native_tools)
         outline = Outline(
@@ -157,6 +164,7 @@ class ModelChat:
         return RenderedPrompt(
             token_ids=token_ids,
             parts=outline.parts_of(rendered, token_ids, self._codec.special_ids),
+            opens_reasoning=opens_reasoning,
         )
 
     def constrain(
@@ -182,6 +190,23 @@ class ModelChat:
             any_object=any_object,
             opens_reasoning=opens_reasoning,
         )
+
+    def reply_reader(
+        self,
+        tools: Sequence[ToolSpec],
+        choice: ToolChoice,
+        *,
+        opens_reasoning: bool = False,
+    ) -> ReplyReader:
+        """What takes one reply apart into text, reasoning and tool calls.
+
+        Args:
+            tools: What the model may call; without any, a call is text.
+            choice: Which of them, and how many times.
+            opens_reasoning: Whether the prompt has opened a block of reasoning.
+        """
+        calls = offered_calls(self._marks.calls, tools, choice)
+        return MarkedReader(self._marks.reasoning, calls, opens_reasoning=opens_reasoning)
 
     def encode_text(self, text: str) -> tuple[int, ...]:
         """Token ids of plain text, for raw completions; special tokens in it are plain text.
@@ -213,6 +238,17 @@ class ModelChat:
     def recollect_replies(self, replies: Iterable[ReplyTokens]) -> None:
         """Takes in what ``remember_reply`` returned before a restart, oldest first."""
         self._encoder.recollect(replies)
+
+    def _reply_marks(self) -> ReplyMarks:
+        if self._template is None:
+            return ReplyMarks()
+        return marks_of(
+            self._template,
+            self.call_format,
+            self.reasoning_format,
+            list(self._codec.special_ids),
+            self._end_strings,
+        )
 
     def _template_end(self) -> int | None:
         """The special token that the template puts after a reply; None if it puts none."""

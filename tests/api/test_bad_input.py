@@ -7,7 +7,7 @@ import pytest
 
 from engine.messages import RenderedPrompt
 from tests.api.conftest import Served
-from tests.api.word_engine import MODEL_ID
+from tests.api.word_engine import MODEL_ID, ByteChatFormat
 
 ANTHROPIC = "/v1/messages"
 OPENAI = "/v1/chat/completions"
@@ -185,16 +185,11 @@ def test_wrong_paths_and_methods(
 
 def test_a_fault_of_the_server_names_the_request_and_nothing_else(served: Served) -> None:
 
-    class Broken:
-        max_context_tokens = 100
-
+    class Broken(ByteChatFormat):
         def render_chat(
             self, messages: object, tools: object = (), *, namespace: str = ""
         ) -> RenderedPrompt:
             raise RuntimeError("a secret path")
-
-        def encode_text(self, text: str) -> tuple[int, ...]:
-            return ()
 
     served.engine.chat_format = Broken()
     for route in (ANTHROPIC, OPENAI):

@@ -35,6 +35,12 @@ from engine.errors import (
     StokerError,
 )
 from engine.messages import ChatFormat, Message, RenderedPrompt, ToolChoice, ToolSpec
+from engine.models.call_format import WRITTEN_CALLS
+from engine.models.call_syntax import JsonCalls
+from engine.models.offered_calls import offered_calls
+from engine.models.reasoning_format import ReasoningFormat
+from engine.models.reply_reader import MarkedReader
+from engine.pieces import ReplyReader
 from engine.request import Delta, FinishReason, PromptPart, Request, Usage
 from engine.snapshot import (
     AgentRow,
@@ -56,6 +62,7 @@ MODEL_ID = "tiny-words"
 MAX_CONTEXT_TOKENS = 400_000
 NUM_CACHED_TOKENS = 7
 NUM_STORED_TOKENS = 3
+REASONING = ReasoningFormat("<think>", "</think>")
 
 SERVING_SNAPSHOT = EngineSnapshot(
     step=1,
@@ -115,10 +122,15 @@ class ByteChatFormat:
 
     def __init__(self, max_context_tokens: int = MAX_CONTEXT_TOKENS) -> None:
         self._max_context_tokens = max_context_tokens
+        self.wishes: list[tuple[ToolChoice, str | None, bool]] = []
 
     @property
     def max_context_tokens(self) -> int:
         return self._max_context_tokens
+
+    @property
+    def vocabulary_size(self) -> int:
+        return 256
 
     def render_chat(
         self,
@@ -136,6 +148,16 @@ class ByteChatFormat:
             parts=(PromptPart("message 1 (user) to reply", 0),),
         )
 
+    def reply_reader(
+        self,
+        tools: Sequence[ToolSpec],
+        choice: ToolChoice,
+        *,
+        opens_reasoning: bool = False,
+    ) -> ReplyReader:
+        calls = offered_calls(JsonCalls(WRITTEN_CALLS), tools, choice)
+        return MarkedReader(REASONING, calls, opens_reasoning=opens_reasoning)
+
     def constrain(
         self,
         tools: Sequence[ToolSpec],
@@ -145,13 +167,14 @@ class ByteChatFormat:
         any_object: bool = False,
         opens_reasoning: bool = False,
     ) -> Constraint | None:
-        if not (tools or response_schema_json or any_object):
-            return None
-        names = " ".join(tool.name for tool in tools)
-        return Constraint(f"{choice.use} {choice.name}: {names} {response_schema_json}")
+        self.wishes.append((choice, response_schema_json, any_object))
+        return None
 
     def encode_text(self, text: str) -> tuple[int, ...]:
         return tuple(text.encode())
+
+    def spell(self, token_ids: Sequence[int]) -> str:
+        return bytes(token_ids).decode()
 
 
 def prompt_text(request: Request) -> str:
