@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -145,6 +146,14 @@ def test_a_mark_of_reasoning_inside_a_text_is_text() -> None:
 )
 def test_what_is_no_call_is_text_to_the_letter(said: str) -> None:
     assert read(reader(), said) == [f"text {said}"]
+
+
+@pytest.mark.parametrize("tried", ["<tool_call>", '<tool_call>{"name": "</tool_call>'])
+def test_a_reply_that_is_full_of_marks_is_read_in_time(tried: str) -> None:
+    said = tried * 20_000 + "</tool_call>" * 20_000
+    began_s = time.monotonic()
+    assert read(reader(), said) == [f"text {said}"]
+    assert time.monotonic() - began_s < 5
 
 
 def test_a_call_behind_what_is_none_is_found() -> None:
