@@ -209,6 +209,26 @@ def test_documents_of_plain_text_are_read(served: Served) -> None:
     assert prompt == "user: Proof\nIt says so.\nassistant:"
 
 
+def test_search_results_are_read_wherever_they_stand(served: Served) -> None:
+    found = {
+        "type": "search_result",
+        "title": "Oslo",
+        "source": "https://example.org/oslo",
+        "content": [{"type": "text", "text": "It snows."}, {"type": "text", "text": "Often."}],
+    }
+    said = "Oslo\nhttps://example.org/oslo\nIt snows.\nOften."
+    call = {"type": "tool_use", "id": "t1", "name": "search", "input": {}}
+    result = {"type": "tool_result", "tool_use_id": "t1", "content": [found]}
+    messages = [
+        {"role": "user", "content": [found]},
+        {"role": "assistant", "content": [call]},
+        {"role": "user", "content": [result]},
+    ]
+    assert (
+        ask(served, messages) == f"user: {said}\nassistant: <search {{}}>\ntool: {said}\nassistant:"
+    )
+
+
 def test_count_tokens_equals_the_prompt_of_the_turn(served: Served) -> None:
     count = served.anthropic.messages.count_tokens(model=MODEL_ID, messages=HELLO, system="Hm")
     served.anthropic.messages.create(model=MODEL_ID, max_tokens=9, messages=HELLO, system="Hm")

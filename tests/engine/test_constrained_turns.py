@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 
@@ -38,7 +39,7 @@ def keeps_to_the_rota(turn: Turn) -> bool:
     return all(token % NUM_TURNS == place for token, place in places)
 
 
-def alone(tokens: list[int], max_tokens: int, **sampling: object) -> list[int]:
+def alone(tokens: list[int], max_tokens: int, **sampling: Any) -> list[int]:
     core, _ = core_of()
     turn = submit(core, "a", tokens, max_tokens, constraint=rota(), **sampling)
     run(core)
@@ -89,7 +90,7 @@ def test_max_tokens_cuts_a_turn_that_is_not_complete() -> None:
 
 
 @EVERY_WAY
-def test_a_preempted_turn_resumes_to_the_same_tokens(sampling: dict[str, float]) -> None:
+def test_a_preempted_turn_resumes_to_the_same_tokens(sampling: dict[str, Any]) -> None:
     core, telemetry = core_of(num_blocks=7)
     turns = [
         submit(core, f"agent-{i}", prompt(i, 250), 600, constraint=rota(), **sampling)
@@ -105,7 +106,7 @@ def test_a_preempted_turn_resumes_to_the_same_tokens(sampling: dict[str, float])
 
 @EVERY_WAY
 def test_a_turn_that_is_computed_again_without_the_cache_goes_on_where_it_was(
-    sampling: dict[str, float],
+    sampling: dict[str, Any],
 ) -> None:
     core, telemetry = core_of()
     submit(core, "a", prompt(1, 600), 2)

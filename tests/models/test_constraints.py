@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tokenizers import AddedToken, Tokenizer
 
 from engine.constraint import Constraint
 from engine.errors import ConstraintFailedError, EngineFailedError, InvalidRequestError
@@ -153,8 +152,12 @@ def test_special_tokens_are_no_text(bundled_chat: ModelChat) -> None:
 
 def test_names_and_schemas_with_odd_letters_are_kept_apart(bundled_chat: ModelChat) -> None:
     name = 'say "hi"\\/\n%json {'
-    schema = {"type": "object", "properties": {'k"%\n': {"const": "</tool_call>\n%"}}}
-    schema |= {"required": ['k"%\n'], "additionalProperties": False}
+    schema = {
+        "type": "object",
+        "properties": {'k"%\n': {"const": "</tool_call>\n%"}},
+        "required": ['k"%\n'],
+        "additionalProperties": False,
+    }
     required = bundled_chat.constrain([tool(schema, name)], REQUIRED, None)
     assert required is not None
     reply = walk(bundled_chat, required, at_random(bundled_chat, 3))
@@ -185,7 +188,7 @@ def _endless() -> dict[str, Any]:
     }
 
 
-CHOICES = [
+CHOICES: list[dict[str, Any]] = [
     {"anyOf": [{"properties": {f"p{number}_{choice}": {}}} for choice in range(4)]}
     for number in range(10)
 ]
@@ -257,7 +260,8 @@ def test_what_is_no_schema_at_all_is_refused(bundled_chat: ModelChat, text: str)
 def test_parameters_must_be_an_object(bundled_chat: ModelChat) -> None:
     with pytest.raises(InvalidRequestError, match="tool 'f': its parameters must be of type obj"):
         bundled_chat.constrain([tool({"type": "string"})], AUTO, None)
-    for schema in ({}, {"type": ["null", "object"]}, {"properties": {}}):
+    schemas: list[dict[str, Any]] = [{}, {"type": ["null", "object"]}, {"properties": {}}]
+    for schema in schemas:
         constraint = bundled_chat.constrain([tool(schema)], REQUIRED, None)
         assert constraint is not None
         call = '<tool_call>{"name":"f","arguments":'
@@ -266,8 +270,11 @@ def test_parameters_must_be_an_object(bundled_chat: ModelChat) -> None:
 
 
 def test_references_that_end_are_followed(bundled_chat: ModelChat) -> None:
-    node = {"type": "object", "properties": {"next": {"$ref": "#/$defs/node"}}}
-    node |= {"additionalProperties": False}
+    node = {
+        "type": "object",
+        "properties": {"next": {"$ref": "#/$defs/node"}},
+        "additionalProperties": False,
+    }
     schema = {"$defs": {"node": node}, "$ref": "#/$defs/node"}
     constraint = bundled_chat.constrain([tool(schema)], REQUIRED, None)
     assert constraint is not None
@@ -404,23 +411,21 @@ def test_calls_in_a_form_that_is_not_known_are_free_and_cannot_be_required(
     assert chat.constrain(TOOLS, AUTO, ANSWER) is not None
 
 
+@pytest.mark.parametrize(
+    ("use", "text"), [(ToolUse.REQUIRED, ""), (ToolUse.AUTO, ""), (ToolUse.AUTO, "Hm. ")]
+)
 def test_marks_that_are_special_tokens_open_and_close_calls(
-    bundled_model_dir: Path, tmp_path: Path
+    make_chat: MakeChat, use: ToolUse, text: str
 ) -> None:
-    for file in ("config.json", "tokenizer_config.json"):
-        (tmp_path / file).write_bytes((bundled_model_dir / file).read_bytes())
-    tokenizer = Tokenizer.from_file(str(bundled_model_dir / "tokenizer.json"))
-    marks = ("<tool_call>", "</tool_call>")
-    tokenizer.add_special_tokens([AddedToken(mark, special=True) for mark in marks])
-    tokenizer.save(str(tmp_path / "tokenizer.json"))
-    chat = ModelChat(tmp_path)
+    chat = make_chat(THINKER, "<tool_call>", "</tool_call>")
+    size = chat.vocabulary_size
+    opening, closing = size - 2, size - 1
+    assert chat.spell([opening, closing]) == "<tool_call></tool_call>"
+    matcher = constrain(chat, ToolChoice(use=use)).begin()
     body = chat.encode_text('{"name": "now", "arguments": {}}')
-    opening, closing = map(tokenizer.token_to_id, marks)
-    for choice, text in ((REQUIRED, ""), (AUTO, ""), (AUTO, "Hm. ")):
-        matcher = constrain(chat, choice).begin()
-        for token_id in (*chat.encode_text(text), opening, *body, closing):
-            assert matcher.allows(token_id)
-            matcher.advance(token_id)
-        assert matcher.allows(2)
-        assert not matcher.allows(closing)
+    for token_id in (*chat.encode_text(text), opening, *body, closing):
+        assert matcher.allows(token_id)
+        matcher.advance(token_id)
+    assert all(map(matcher.allows, chat.end_token_ids))
+    assert not matcher.allows(closing)
     assert not constrain(chat, ToolChoice(use=ToolUse.NONE)).begin().allows(opening)

@@ -86,6 +86,8 @@ class Conversation:
             return _document_text(part) or ""
         if kind == "image":
             return f"[image left out: {NO_IMAGES}]"
+        if kind == "search_result":
+            return _search_result_text(part)
         if kind == "tool_reference":
             return self._definition(part)
         return (
@@ -141,10 +143,18 @@ def _block_text(block: Fields) -> Iterator[str]:
         if text is None:
             raise block.error("source", "this model reads documents of plain text only")
         yield text
+    elif kind == "search_result":
+        yield _search_result_text(block)
     elif kind == "image":
         raise block.error("type", NO_IMAGES)
     elif kind not in _UNSEEN and not kind.endswith("_tool_result"):
         raise block.error("type", "is not a kind of block that is known here")
+
+
+def _search_result_text(block: Fields) -> str:
+    head = (block.required_text("title"), block.required_text("source"))
+    texts = (part.required_text("text") for part in block.children("content"))
+    return BLOCK_SEPARATOR.join((*head, *texts))
 
 
 def _document_text(block: Fields) -> str | None:
