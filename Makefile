@@ -42,10 +42,10 @@ run: setup
 	@$(BIN)/stoker $(ARGS)
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -m "not slow and not clients" $(ARGS)
 
 test-all: lint
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -m "not clients" $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

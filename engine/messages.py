@@ -29,11 +29,13 @@ class ToolSpec:
         name: Function name.
         description: What it does, for the model.
         parameters_json: JSON schema of its arguments, as canonical JSON text.
+        is_deferred: Whether the prompt does not tell of it; something in the conversation may.
     """
 
     name: str
     description: str
     parameters_json: str
+    is_deferred: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +120,10 @@ class ChatFormat(Protocol):
     def max_context_tokens(self) -> int:
         """The model's context limit in tokens."""
 
+    @property
+    def vocabulary_size(self) -> int:
+        """How many tokens there are; their ids are the numbers below it."""
+
     def render_chat(
         self,
         messages: Sequence[Message],
@@ -184,3 +190,6 @@ class ChatFormat(Protocol):
 
     def encode_text(self, text: str) -> tuple[int, ...]:
         """Token ids of plain text, for raw completions; special tokens in it are plain text."""
+
+    def spell(self, token_ids: Sequence[int]) -> str:
+        """The text of tokens, special ones included; broken characters are replaced."""

@@ -50,7 +50,8 @@ class SamplingParams:
         num_logprobs: How many of the likeliest tokens are told with each token, at most 20, beside
             the probability of the token itself; None tells nothing.
         stop: Strings that end the generation; never part of the output.
-        max_tokens: Upper bound of generated tokens; at least 1.
+        max_tokens: Upper bound of generated tokens; with 0, the prompt is computed and kept, and
+            that is all.
     """
 
     temperature: float = 0.0
@@ -81,7 +82,7 @@ class SamplingParams:
         _in_range("repetition_context", self.repetition_context, 0, 1_000_000)
         _in_range("presence_penalty", self.presence_penalty, -2.0, 2.0)
         _in_range("frequency_penalty", self.frequency_penalty, -2.0, 2.0)
-        _in_range("max_tokens", self.max_tokens, 1, 10_000_000)
+        _in_range("max_tokens", self.max_tokens, 0, 10_000_000)
         _in_range("num_logprobs", self.num_logprobs or 0, 0, MAX_TOP_LOGPROBS)
         if len(self.logit_bias) > MAX_LOGIT_BIASES:
             raise InvalidRequestError(f"logit_bias may name at most {MAX_LOGIT_BIASES} tokens")

@@ -92,7 +92,7 @@ class Stepper:
                 self._explainer.begin(sequence)
             if sequence.started_s is None:
                 self._start(sequence)
-            if sequence.num_remaining_tokens <= 1:
+            if sequence.num_remaining_tokens <= 1 and sequence.output.max_tokens:
                 sequence.status = SequenceStatus.DECODING
         restoring = any(sequence.is_restoring for sequence in scheduler.waiting)
         if scheduler.waiting and not running and not restoring:
@@ -207,7 +207,15 @@ class Stepper:
         if num_due > 0:
             self._prefill_slice(sequence, num_due)
         if sequence.num_remaining_tokens <= 1:
+            self._end_prefill(sequence)
+
+    def _end_prefill(self, sequence: Sequence) -> None:
+        if sequence.output.max_tokens:
             sequence.status = SequenceStatus.DECODING
+            return
+        # Only the prompt was to be computed. Its last token always is the next turn's first.
+        self._tell_miss(sequence)
+        self._finish(sequence, FinishReason.MAX_TOKENS)
 
     def _prefill_slice(self, sequence: Sequence, num_due: int) -> None:
         num_decoding = len(self.scheduler.decoding)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from engine.pieces import CallArguments, CallEnd, CallStart, Piece, ReasoningPiece, TextPiece
-from engine.request import Delta
+from engine.request import Delta, TokenLogprob
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +56,12 @@ class Reply:
     Attributes:
         blocks: What it is made of, in order; neighbours are of different kinds, or calls.
         last: The delta that ended it.
+        logprobs: How likely its tokens were, where the request asked for that.
     """
 
     blocks: tuple[Block, ...]
     last: Delta
+    logprobs: tuple[TokenLogprob, ...] = ()
 
     @property
     def text(self) -> str:

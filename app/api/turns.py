@@ -15,7 +15,7 @@ from engine.commands import Abort, Generate
 from engine.errors import DrainingError, EngineFailedError, StokerError
 from engine.face import EngineFace
 from engine.pieces import Piece, ReplyReader
-from engine.request import Delta, FinishReason, Request
+from engine.request import Delta, FinishReason, Request, TokenLogprob
 from engine.snapshot import EngineStatus
 
 Receive = Callable[[], Awaitable[Any]]
@@ -101,10 +101,14 @@ class Turn:
         return deltas
 
     def read(self, deltas: Sequence[Delta]) -> list[Piece]:
-        """The pieces that deltas complete; to be called once for each delta, in order."""
+        """The pieces that deltas complete; to be called once for each delta, in order.
+
+        Of a reply that failed, what is held back is not told: it may look like a whole call.
+        """
         text = "".join([delta.text for delta in deltas])
         pieces = self._reader.feed(text) if text else []
-        if deltas and deltas[-1].finish_reason is not None:
+        last = deltas[-1] if deltas else None
+        if last is not None and last.finish_reason is not None and not self.ending_error(last):
             pieces += self._reader.finish()
         return pieces
 
@@ -115,14 +119,16 @@ class Turn:
             StokerError: It did not end by itself, or the client went away.
         """
         pieces: list[Piece] = []
+        logprobs: list[TokenLogprob] = []
         while True:
             deltas = await self.next(timeout_s=1.0)
             pieces += self.read(deltas)
+            logprobs += [row for delta in deltas for row in delta.logprobs]
             if deltas and deltas[-1].finish_reason is not None:
                 error = self.ending_error(deltas[-1])
                 if error is not None:
                     raise error
-                return Reply(blocks_of(pieces), deltas[-1])
+                return Reply(blocks_of(pieces), deltas[-1], tuple(logprobs))
 
     def ending_error(self, last: Delta) -> StokerError | None:
         """Why the turn did not end by itself; None when it did."""

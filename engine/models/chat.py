@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from engine.cache.reply import ReplyTokens
 from engine.constraint import Constraint
-from engine.errors import InvalidRequestError, ModelLoadError
+from engine.errors import InvalidRequestError
 from engine.messages import Message, RenderedPrompt, Role, ToolChoice, ToolSpec
 from engine.models.call_format import WRITTEN_CALLS, CallFormat, call_format_of
-from engine.models.codec import TextCodec
 from engine.models.constraints import ReplyConstraints
 from engine.models.detokenizer import Detokenizer, token_decoder, token_speller
 from engine.models.guidance import Guidance
@@ -26,6 +23,14 @@ from engine.models.reply_marks import ReplyMarks, marks_of
 from engine.models.reply_reader import MarkedReader
 from engine.models.special_text import Disguise, SpecialStrings
 from engine.models.template import ChatTemplate
+from engine.models.text_files import (
+    configured_ends,
+    context_limit,
+    read_codec,
+    read_json,
+    read_template,
+    token_text,
+)
 from engine.models.turns import fit_turns, parse_tools, parse_turns, without_labels
 from engine.pieces import ReplyReader
 
@@ -33,7 +38,6 @@ from engine.pieces import ReplyReader
 # terminal whenever the process forks.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-_TOKEN_NAMES = ("bos_token", "eos_token", "unk_token", "pad_token")
 _REPLY_MARK = "Reply7Mark"
 
 
@@ -52,15 +56,15 @@ class ModelChat:
     """
 
     def __init__(self, folder: Path) -> None:
-        config = _read_json(folder / "config.json")
-        tokenizer_config = _read_json(folder / "tokenizer_config.json", optional=True)
-        self._max_context_tokens = _context_limit(config, folder)
-        self._codec = _read_codec(folder)
+        config = read_json(folder / "config.json")
+        tokenizer_config = read_json(folder / "tokenizer_config.json", optional=True)
+        self._max_context_tokens = context_limit(config, folder)
+        self._codec = read_codec(folder)
         self._special_strings = SpecialStrings(list(self._codec.special_ids))
-        self._template = _read_template(folder, tokenizer_config)
-        ends = _configured_ends(folder, config)
+        self._template = read_template(folder, tokenizer_config)
+        ends = configured_ends(folder, config)
         tokenizer = self._codec.tokenizer
-        ends.add(tokenizer.token_to_id(_token_text(tokenizer_config.get("eos_token"))))
+        ends.add(tokenizer.token_to_id(token_text(tokenizer_config.get("eos_token"))))
         ends.add(self._template_end())
         self._end_token_ids = frozenset(end for end in ends if end is not None)
         self._end_strings = frozenset(
@@ -143,7 +147,8 @@ class ModelChat:
             raise InvalidRequestError("messages must not be empty")
         if self._template is None:
             raise InvalidRequestError("this model has no chat template: use raw completions")
-        turns, functions = parse_turns(messages), parse_tools(tools)
+        turns = parse_turns(messages)
+        functions = parse_tools([tool for tool in tools if not tool.is_deferred])
         disguise: Disguise | None = None
         if self._special_strings.occur_in([turns, functions]):
             disguise = self._special_strings.disguise([turns, functions])
@@ -267,72 +272,8 @@ class ModelChat:
         return self._codec.special_ids.get(first)
 
 
-def _read_json(path: Path, *, optional: bool = False) -> dict[str, Any]:
-    try:
-        fields = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        if optional:
-            return {}
-        raise ModelLoadError(f"{path} does not exist") from None
-    except (OSError, ValueError) as error:
-        raise ModelLoadError(f"{path} cannot be read: {error}") from error
-    if not isinstance(fields, dict):
-        raise ModelLoadError(f"{path} is not a JSON object")
-    return fields
-
-
-def _read_codec(folder: Path) -> TextCodec:
-    path = folder / "tokenizer.json"
-    try:
-        return TextCodec(path.read_bytes())
-    except OSError as error:
-        raise ModelLoadError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise ModelLoadError(f"{path} is not a tokenizer: {error}") from error
-
-
-def _read_template(folder: Path, tokenizer_config: dict[str, Any]) -> ChatTemplate | None:
-    path = folder / "chat_template.jinja"
-    source = path.read_text("utf-8") if path.is_file() else tokenizer_config.get("chat_template")
-    if isinstance(source, list):  # several by name
-        named = {entry["name"]: entry["template"] for entry in source}
-        source = named.get("default") or next(iter(named.values()), None)
-    if not source:
-        return None
-    variables = {name: _token_text(tokenizer_config.get(name)) for name in _TOKEN_NAMES}
-    return ChatTemplate(source, variables)
-
-
 def _call_format(template: ChatTemplate | None) -> CallFormat | None:
     if template is None:
         return None
     # Calls that a template would lose are written out for it.
     return call_format_of(template.source) if template.abilities.tools else WRITTEN_CALLS
-
-
-def _token_text(token: object) -> str:
-    """A token of ``tokenizer_config.json``: plain, or an object with ``content``."""
-    content = token.get("content") if isinstance(token, dict) else token
-    return content if isinstance(content, str) else ""
-
-
-def _context_limit(config: dict[str, Any], folder: Path) -> int:
-    for fields in (config, config.get("text_config") or {}):
-        limit = fields.get("max_position_embeddings")
-        if isinstance(limit, int) and limit > 0:
-            return limit
-    raise ModelLoadError(f"{folder / 'config.json'} has no max_position_embeddings")
-
-
-def _configured_ends(folder: Path, config: dict[str, Any]) -> set[int | None]:
-    """End-of-sequence ids of ``config.json`` and ``generation_config.json``."""
-    generation = _read_json(folder / "generation_config.json", optional=True)
-    ends: set[int | None] = set()
-    for fields in (config, config.get("text_config") or {}, generation):
-        ends.update(_as_ids(fields.get("eos_token_id")))
-    return ends
-
-
-def _as_ids(value: object) -> Iterable[int]:
-    items = value if isinstance(value, list) else [value]
-    return [item for item in items if isinstance(item, int)]

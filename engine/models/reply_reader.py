@@ -9,6 +9,9 @@ from engine.models.offered_calls import Calls
 from engine.models.reasoning_format import ReasoningFormat
 from engine.pieces import Piece, ReasoningPiece, TextPiece
 
+MAX_FAILED_CALLS = 100
+"""Texts of one reply that were tried as calls and are none; then all the rest is text."""
+
 
 class _Part(Enum):
     """What the reply is in the middle of."""
@@ -48,6 +51,7 @@ class MarkedReader:
         self._has_begun = False  # whether something of the present text or reasoning is out
         self._has_marks = False  # whether a mark came before the present text
         self._is_over = False
+        self._num_failed = 0
 
     def feed(self, text: str) -> list[Piece]:
         """Pieces that new text completes; holds back what may become a mark or a call."""
@@ -156,13 +160,13 @@ class MarkedReader:
         body, rest = (self._held[:end], end + len(mark)) if end >= 0 else (self._held, None)
         try:
             pieces += self._calls.take(body)
-        except UnfinishedCallError:
-            if rest is not None:
-                self._num_searched = rest
-                return True
-            self._call_is_text(pieces)
-        except NotACallError:
-            self._call_is_text(pieces)
+        except NotACallError as error:
+            self._num_failed += 1
+            is_unfinished = isinstance(error, UnfinishedCallError) and rest is not None
+            if is_unfinished and self._num_failed < MAX_FAILED_CALLS:
+                self._num_searched = rest or 0
+            else:
+                self._call_is_text(pieces)
         else:
             self._held = "" if rest is None else self._held[rest:]
             self._begin(_Part.TEXT)
@@ -173,6 +177,8 @@ class MarkedReader:
         assert self._calls is not None
         self._part = _Part.TEXT
         self._say(pieces, self._gap + self._calls.syntax.open_mark)
+        if self._num_failed >= MAX_FAILED_CALLS:
+            self._calls = None
 
 
 def _num_begun(text: str, mark: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, takewhile
@@ -16,6 +17,7 @@ LABELS = "labels"
 """The field of a turn that says what it was made of; not for templates."""
 
 _JOIN = "\n\n"
+_ID_CHARS = 9
 _OPEN, _CLOSE = WRITTEN_CALLS.open_mark, WRITTEN_CALLS.close_mark
 _TOOLS_INTRO = """# Tools
 
@@ -71,11 +73,18 @@ def _parse_turn(message: Message, names: dict[str, str]) -> Turn:
     if message.tool_calls:
         turn["tool_calls"] = [_parse_call(call) for call in message.tool_calls]
     if message.role is Role.TOOL:
-        turn["tool_call_id"] = message.tool_call_id or ""
+        turn["tool_call_id"] = _short_id(message.tool_call_id or "")
         turn["name"] = names.get(message.tool_call_id or "", "")
         if message.is_error:
             turn["content"] = f"Error: {message.text}"
     return turn
+
+
+def _short_id(call_id: str) -> str:
+    """An id as every template takes it: Mistral's want nine letters or digits."""
+    if len(call_id) == _ID_CHARS and call_id.isalnum():
+        return call_id
+    return hashlib.blake2b(call_id.encode()).hexdigest()[:_ID_CHARS]
 
 
 def _parse_call(call: ToolCall) -> dict[str, Any]:
@@ -87,7 +96,7 @@ def _parse_call(call: ToolCall) -> dict[str, Any]:
         arguments = {"input": arguments}
     return {
         "type": "function",
-        "id": call.call_id,
+        "id": _short_id(call.call_id),
         "function": {"name": call.name, "arguments": _sorted(arguments)},
     }
 

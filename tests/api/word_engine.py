@@ -41,7 +41,7 @@ from engine.models.offered_calls import offered_calls
 from engine.models.reasoning_format import ReasoningFormat
 from engine.models.reply_reader import MarkedReader
 from engine.pieces import ReplyReader
-from engine.request import Delta, FinishReason, PromptPart, Request, Usage
+from engine.request import Delta, FinishReason, PromptPart, Request, TokenLogprob, Usage
 from engine.snapshot import (
     AgentRow,
     AgentStatus,
@@ -139,7 +139,9 @@ class ByteChatFormat:
         *,
         namespace: str = "",
     ) -> RenderedPrompt:
-        lines = [f"tool {tool.name} {tool.parameters_json}" for tool in tools]
+        lines = [
+            f"tool {tool.name} {tool.parameters_json}" for tool in tools if not tool.is_deferred
+        ]
         for message in messages:
             calls = "".join(f"<{call.name} {call.arguments_json}>" for call in message.tool_calls)
             lines.append(f"{message.role}: {message.text}{calls}")
@@ -179,6 +181,15 @@ class ByteChatFormat:
 
 def prompt_text(request: Request) -> str:
     return bytes(request.prompt_token_ids).decode()
+
+
+def _logprobs(text: str, token_ids: tuple[int, ...], num: int | None) -> tuple[TokenLogprob, ...]:
+    """The word itself is likeliest, the word in capitals second."""
+    if num is None or not token_ids:
+        return ()
+    word = TokenLogprob(token_ids[0], text.encode(), -0.25)
+    other = TokenLogprob(0, text.upper().encode(), -2.0)
+    return (replace(word, top=(word, other)[:num]),)
 
 
 @dataclass(kw_only=True)
@@ -226,6 +237,7 @@ class WordEngine:
         self.commands: list[Command] = []
         self.archives: list[bytes] = []
         self.archive_lines = 1
+        self.refuse_after = 0
         self.snapshot = SERVING_SNAPSHOT
 
     def start(self) -> None:
@@ -340,7 +352,7 @@ class WordEngine:
 
     def _admit(self, command: Generate) -> None:
         self.requests.append(command.request)
-        if self.script.refuse is not None:
+        if self.script.refuse is not None and len(self.requests) > self.refuse_after:
             command.admitted.set_exception(self.script.refuse)
             return
         command.admitted.set_result(command.request.agent_id or f"{command.request.agent_hint}-1")
@@ -371,7 +383,14 @@ class WordEngine:
             self._end(turn, FinishReason.ERROR, error=script.error)
         elif turn.num_words == script.abort_at:
             self._end(turn, FinishReason.ABORTED)
-        elif turn.num_words >= len(script.words):
+        elif request.sampling.max_tokens == 0:
+            self._end(turn, FinishReason.MAX_TOKENS)
+        else:
+            self._say(turn)
+
+    def _say(self, turn: _Running) -> None:
+        script, request = turn.script, turn.command.request
+        if turn.num_words >= len(script.words):
             self._end(turn, FinishReason.END_TURN)
         elif script.words[turn.num_words].strip() in request.sampling.stop:
             self._end(
@@ -402,6 +421,7 @@ class WordEngine:
                 agent_id=turn.command.admitted.result(),
                 text=text,
                 token_ids=token_ids,
+                logprobs=_logprobs(text, token_ids, request.sampling.num_logprobs),
                 usage=Usage(
                     num_prompt_tokens=len(request.prompt_token_ids),
                     num_cached_tokens=NUM_CACHED_TOKENS,

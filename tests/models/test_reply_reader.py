@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import example, given, settings
@@ -12,10 +13,17 @@ from hypothesis import strategies as st
 
 from engine.messages import ToolChoice, ToolSpec, ToolUse
 from engine.models.call_format import WRITTEN_CALLS
-from engine.models.call_syntax import CallSyntax, FamilyCalls, JsonCalls
+from engine.models.call_syntax import (
+    CallSyntax,
+    FamilyCalls,
+    JsonCalls,
+    NotACallError,
+    UnfinishedCallError,
+    WrittenCall,
+)
 from engine.models.offered_calls import OfferedCalls
 from engine.models.reasoning_format import ReasoningFormat
-from engine.models.reply_reader import MarkedReader
+from engine.models.reply_reader import MAX_FAILED_CALLS, MarkedReader
 from engine.pieces import (
     CallArguments,
     CallEnd,
@@ -145,6 +153,34 @@ def test_a_mark_of_reasoning_inside_a_text_is_text() -> None:
 )
 def test_what_is_no_call_is_text_to_the_letter(said: str) -> None:
     assert read(reader(), said) == [f"text {said}"]
+
+
+@pytest.mark.parametrize("error", [NotACallError, UnfinishedCallError])
+@pytest.mark.parametrize(
+    "said",
+    ["<call>" * 1000 + "</call>", "<call>" + "</call>" * 1000],
+    ids=["opened often", "closed often"],
+)
+def test_a_reply_that_is_full_of_marks_is_not_tried_for_ever(
+    said: str, error: type[NotACallError]
+) -> None:
+    syntax = NoCalls(error)
+    assert read(reader(syntax=syntax), said) == [f"text {said}"]
+    assert 1 <= syntax.num_tried <= MAX_FAILED_CALLS
+
+
+@dataclass
+class NoCalls:
+    """A syntax in which nothing is a call."""
+
+    error: type[NotACallError]
+    open_mark: str = "<call>"
+    close_mark: str = "</call>"
+    num_tried: int = 0
+
+    def parse(self, body: str, tools: Sequence[ToolSpec]) -> tuple[WrittenCall, ...]:
+        self.num_tried += 1
+        raise self.error("no call")
 
 
 def test_a_call_behind_what_is_none_is_found() -> None:
