@@ -71,20 +71,23 @@ def _is_same(text: str, reply: RememberedReply, marks: ReplyMarks) -> bool:
 def _forms(text: str, marks: ReplyMarks) -> set[str]:
     """What clients may make of a reply, in one form whatever they rewrite.
 
-    Texts lose the spaces around them, and stand before the calls. Some clients keep several texts
-    apart, some make them one. What was thought is left out.
+    Texts lose the spaces around them, and stand before the calls; what looked like a call and was
+    none to the client is among its texts, so the order of calls says nothing. Some clients keep
+    several texts apart, some make them one. What was thought is left out.
     """
-    texts: list[str] = []
+    texts = [""]
     calls: list[str] = []
     reader = MarkedReader(marks.reasoning, AnyCalls(marks.calls) if marks.calls else None)
     for piece in [*reader.feed(text), *reader.finish()]:
-        if isinstance(piece, TextPiece) and piece.text.strip():
-            texts.append(piece.text.strip())
+        if isinstance(piece, TextPiece):
+            texts[-1] += piece.text
         elif isinstance(piece, CallStart):
+            texts.append("")
             calls.append(piece.name)
         elif isinstance(piece, CallArguments):
-            calls.append(canonical_json(json.loads(piece.json_text)))
-    return {json.dumps([separator.join(texts), *calls]) for separator in ("\n", "")}
+            calls[-1] += canonical_json(json.loads(piece.json_text))
+    said = [each.strip() for each in texts if each.strip()]
+    return {json.dumps([separator.join(said), *sorted(calls)]) for separator in ("\n", "")}
 
 
 def _num_kept(text: str, reply: RememberedReply, codec: TextCodec) -> int:
