@@ -30,6 +30,7 @@ MAX_KEPT = 32
 _NUM_TRIAL_TOKENS = 64
 _ANY_OBJECT = {"type": "object"}
 _SCHEMA_OWNER = "the response schema"
+_UNKNOWN_KEYWORDS = "Unimplemented keys:"
 _COMPILER_PREFIX = "failed to compile JSON schema: "
 
 
@@ -201,7 +202,7 @@ class ReplyConstraints:
         calls: list[CallRule] = []
         gaps: list[str] = []
         for call in plan.calls:
-            owner = f"tool {call.name!r}"
+            owner = _owner(call.name)
             try:
                 self._try(self._alone(call), until_s)
             except GrammarError as error:
@@ -217,7 +218,10 @@ class ReplyConstraints:
             warnings = self._try(self._alone(call), until_s)
         except GrammarError as error:
             raise _refusal(owner, error) from None
-        return [f"{owner}: {warning}" for warning in warnings]
+        return [
+            f"{owner}: {warning.replace(_UNKNOWN_KEYWORDS, 'these keywords are not enforced:')}"
+            for warning in warnings
+        ]
 
     def _alone(self, call: CallRule) -> str:
         return ReplyGrammar(replace(self._form, reasoning=None)).fixed([call], is_parallel=False)
@@ -230,13 +234,18 @@ class ReplyConstraints:
 def _refusal(owner: str, error: GrammarError) -> InvalidRequestError:
     _, _, reason = str(error).rpartition(_COMPILER_PREFIX)
     refusal = SlowSchemaError if isinstance(error, SlowGrammarError) else InvalidRequestError
-    return refusal(f"{owner}: its schema cannot be enforced: {reason}")
+    reason = reason.replace(_UNKNOWN_KEYWORDS, "leave out the keywords")
+    return refusal(f"{owner} cannot be enforced: {reason}")
+
+
+def _owner(name: str) -> str:
+    return f"the schema of tool {name!r}"
 
 
 def _call_rule(tool: ToolSpec) -> CallRule:
-    owner = f"tool {tool.name!r}"
+    owner = _owner(tool.name)
     schema = parse_schema(tool.parameters_json or "{}", owner)
     kinds = schema.get("type", "object")
     if kinds != "object" and "object" not in (kinds if isinstance(kinds, list) else ()):
-        raise InvalidRequestError(f"{owner}: its parameters must be of type object")
+        raise InvalidRequestError(f"{owner} must be of type object")
     return CallRule(tool.name, {**schema, "type": "object"})
