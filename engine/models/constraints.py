@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections import OrderedDict
@@ -53,6 +54,13 @@ class _Wish:
     opens_reasoning: bool
 
     @property
+    def key(self) -> bytes:
+        """A digest of all that the grammar depends on; what clients send may be long."""
+        tools = [(tool.name, tool.parameters_json) for tool in self.tools]
+        rest = (self.choice, self.schema_json, self.any_object, self.opens_reasoning)
+        return hashlib.sha256(repr((tools, rest)).encode("utf-8", "surrogatepass")).digest()
+
+    @property
     def is_binding(self) -> bool:
         """Whether a reply that does not fit is of no use."""
         is_required = self.choice.use is ToolUse.REQUIRED
@@ -96,7 +104,7 @@ class ReplyConstraints:
         self._lock = threading.Lock()
         self.why_free = ""
         """Why calls are not constrained that might be; known once it was tried."""
-        self._kept: OrderedDict[_Wish, Constraint | InvalidRequestError | None] = OrderedDict()
+        self._kept: OrderedDict[bytes, Constraint | InvalidRequestError | None] = OrderedDict()
 
     def constrain(
         self,
@@ -109,15 +117,16 @@ class ReplyConstraints:
     ) -> Constraint | None:
         """What a reply has to fit; see ``ChatFormat.constrain``."""
         wish = _Wish(tuple(tools), choice, response_schema_json, any_object, opens_reasoning)
+        key = wish.key
         with self._lock:
-            is_kept = wish in self._kept
+            is_kept = key in self._kept
             if is_kept:
-                self._kept.move_to_end(wish)
-                outcome = self._kept[wish]
+                self._kept.move_to_end(key)
+                outcome = self._kept[key]
         if not is_kept:
             outcome = self._make(wish)
             with self._lock:
-                self._kept[wish] = outcome
+                self._kept[key] = outcome
                 if len(self._kept) > MAX_KEPT:
                     self._kept.popitem(last=False)
         if isinstance(outcome, InvalidRequestError):

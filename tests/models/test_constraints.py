@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -338,6 +339,7 @@ def test_constraints_are_kept_and_not_too_many(
     monkeypatch.setattr(constraints, "MAX_KEPT", 2)
     first = chat.constrain(TOOLS, AUTO, None)
     assert chat.constrain(list(TOOLS), AUTO, None) is first
+    assert chat.constrain([replace(each, description="") for each in TOOLS], AUTO, None) is first
     chat.constrain(TOOLS, REQUIRED, None)
     assert chat.constrain(TOOLS, AUTO, None) is first
     chat.constrain((), AUTO, ANSWER)
