@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections import OrderedDict
@@ -30,6 +31,7 @@ MAX_KEPT = 32
 _NUM_TRIAL_TOKENS = 64
 _ANY_OBJECT = {"type": "object"}
 _SCHEMA_OWNER = "the response schema"
+_UNKNOWN_KEYWORDS = "Unimplemented keys:"
 _COMPILER_PREFIX = "failed to compile JSON schema: "
 
 
@@ -50,6 +52,13 @@ class _Wish:
     schema_json: str | None
     any_object: bool
     opens_reasoning: bool
+
+    @property
+    def key(self) -> bytes:
+        """A digest of all that the grammar depends on; what clients send may be long."""
+        tools = [(tool.name, tool.parameters_json) for tool in self.tools]
+        rest = (self.choice, self.schema_json, self.any_object, self.opens_reasoning)
+        return hashlib.sha256(repr((tools, rest)).encode("utf-8", "surrogatepass")).digest()
 
     @property
     def is_binding(self) -> bool:
@@ -95,7 +104,7 @@ class ReplyConstraints:
         self._lock = threading.Lock()
         self.why_free = ""
         """Why calls are not constrained that might be; known once it was tried."""
-        self._kept: OrderedDict[_Wish, Constraint | InvalidRequestError | None] = OrderedDict()
+        self._kept: OrderedDict[bytes, Constraint | InvalidRequestError | None] = OrderedDict()
 
     def constrain(
         self,
@@ -108,15 +117,16 @@ class ReplyConstraints:
     ) -> Constraint | None:
         """What a reply has to fit; see ``ChatFormat.constrain``."""
         wish = _Wish(tuple(tools), choice, response_schema_json, any_object, opens_reasoning)
+        key = wish.key
         with self._lock:
-            is_kept = wish in self._kept
+            is_kept = key in self._kept
             if is_kept:
-                self._kept.move_to_end(wish)
-                outcome = self._kept[wish]
+                self._kept.move_to_end(key)
+                outcome = self._kept[key]
         if not is_kept:
             outcome = self._make(wish)
             with self._lock:
-                self._kept[wish] = outcome
+                self._kept[key] = outcome
                 if len(self._kept) > MAX_KEPT:
                     self._kept.popitem(last=False)
         if isinstance(outcome, InvalidRequestError):
@@ -201,7 +211,7 @@ class ReplyConstraints:
         calls: list[CallRule] = []
         gaps: list[str] = []
         for call in plan.calls:
-            owner = f"tool {call.name!r}"
+            owner = _owner(call.name)
             try:
                 self._try(self._alone(call), until_s)
             except GrammarError as error:
@@ -217,7 +227,10 @@ class ReplyConstraints:
             warnings = self._try(self._alone(call), until_s)
         except GrammarError as error:
             raise _refusal(owner, error) from None
-        return [f"{owner}: {warning}" for warning in warnings]
+        return [
+            f"{owner}: {warning.replace(_UNKNOWN_KEYWORDS, 'these keywords are not enforced:')}"
+            for warning in warnings
+        ]
 
     def _alone(self, call: CallRule) -> str:
         return ReplyGrammar(replace(self._form, reasoning=None)).fixed([call], is_parallel=False)
@@ -230,13 +243,18 @@ class ReplyConstraints:
 def _refusal(owner: str, error: GrammarError) -> InvalidRequestError:
     _, _, reason = str(error).rpartition(_COMPILER_PREFIX)
     refusal = SlowSchemaError if isinstance(error, SlowGrammarError) else InvalidRequestError
-    return refusal(f"{owner}: its schema cannot be enforced: {reason}")
+    reason = reason.replace(_UNKNOWN_KEYWORDS, "leave out the keywords")
+    return refusal(f"{owner} cannot be enforced: {reason}")
+
+
+def _owner(name: str) -> str:
+    return f"the schema of tool {name!r}"
 
 
 def _call_rule(tool: ToolSpec) -> CallRule:
-    owner = f"tool {tool.name!r}"
+    owner = _owner(tool.name)
     schema = parse_schema(tool.parameters_json or "{}", owner)
     kinds = schema.get("type", "object")
     if kinds != "object" and "object" not in (kinds if isinstance(kinds, list) else ()):
-        raise InvalidRequestError(f"{owner}: its parameters must be of type object")
+        raise InvalidRequestError(f"{owner} must be of type object")
     return CallRule(tool.name, {**schema, "type": "object"})

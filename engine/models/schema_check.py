@@ -19,30 +19,28 @@ def parse_schema(text: str, owner: str) -> dict[str, Any]:
 
     Args:
         text: The schema as JSON.
-        owner: Whose it is, for the message: ``tool 'f'``, ``the response schema``.
+        owner: Which one it is, for the message: ``the response schema``.
 
     Raises:
         InvalidRequestError: It is no JSON object, too long, too deep, or nothing finite fits it.
     """
     if len(text) > MAX_SCHEMA_CHARS:
         raise InvalidRequestError(
-            f"{owner}: its schema has {len(text)} characters; at most {MAX_SCHEMA_CHARS} can be "
-            "enforced"
+            f"{owner} has {len(text)} characters; at most {MAX_SCHEMA_CHARS} can be enforced"
         )
     try:
         schema = json.loads(text)
     except (ValueError, RecursionError):
-        raise InvalidRequestError(f"{owner}: its schema is not JSON") from None
+        raise InvalidRequestError(f"{owner} is not JSON") from None
     if not isinstance(schema, dict):
-        raise InvalidRequestError(f"{owner}: its schema must be a JSON object")
+        raise InvalidRequestError(f"{owner} must be a JSON object")
     if not _is_shallow(schema, MAX_SCHEMA_DEPTH):
         raise InvalidRequestError(
-            f"{owner}: its schema is nested more than {MAX_SCHEMA_DEPTH} levels deep"
+            f"{owner} is nested more than {MAX_SCHEMA_DEPTH} levels deep; make it flatter"
         )
     if not _Endings(schema, owner).can_end(schema):
         raise InvalidRequestError(
-            f"{owner}: its schema refers to itself without end; make one of the properties on the "
-            "way optional"
+            f"{owner} refers to itself without end; make one of the properties on the way optional"
         )
     return schema
 
@@ -63,7 +61,7 @@ class _Endings:
 
     Args:
         root: The whole schema.
-        owner: Whose it is, for the message.
+        owner: Which schema it is, for the message.
     """
 
     def __init__(self, root: Mapping[str, Any], owner: str) -> None:
@@ -81,7 +79,7 @@ class _Endings:
         """Whether a finite value can fit a part of the schema."""
         self._num_visits += 1
         if self._num_visits > MAX_VISITS:
-            raise InvalidRequestError(f"{self._owner}: the references in its schema are too many")
+            raise InvalidRequestError(f"{self._owner} has too many references; use fewer")
         if not isinstance(schema, dict):
             return True
         reference = schema.get("$ref")
