@@ -224,6 +224,7 @@ def test_every_kind_of_item_has_its_place(served: Served) -> None:
             "arguments": "{}",
         },
         {"type": "web_search_call", "id": "ws_1", "status": "completed"},
+        {"role": "assistant", "content": "after the calls"},
         {"type": "function_call_output", "call_id": "c1", "output": "sunny"},
         {
             "type": "function_call_output",
@@ -240,7 +241,8 @@ def test_every_kind_of_item_has_its_place(served: Served) -> None:
         "system: Rules.",
         "user: a",
         "b",
-        'assistant: cd<get_weather {"x":1}><crew.ask {}>',
+        "assistant: cd",
+        'after the calls<get_weather {"x":1}><crew.ask {}>',
         "tool: sunny",
         "tool: yes",
         "[image left out: this model does not see images]",
