@@ -100,9 +100,9 @@ class ModelChat:
 
     @property
     def why_calls_are_free(self) -> str:
-        """Why tool calls of this model cannot be constrained; empty where they can."""
+        """Why tool calls of this model are not constrained, if that is known; empty if they are."""
         if self._template is None or self.call_format is not None:
-            return ""
+            return self._constraints.why_free
         return "the model's template writes tool calls in a form of its own; none are constrained"
 
     @property

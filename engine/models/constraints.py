@@ -12,7 +12,12 @@ from typing import Any
 from engine.constraint import Constraint
 from engine.errors import InvalidRequestError
 from engine.messages import ToolChoice, ToolSpec, ToolUse
-from engine.models.guidance import GrammarError, Guidance
+from engine.models.guidance import (
+    GrammarError,
+    Guidance,
+    SlowGrammarError,
+    TokenizerError,
+)
 from engine.models.reply_grammar import CallRule, ReplyForm, ReplyGrammar
 from engine.models.schema_check import parse_schema
 
@@ -46,6 +51,12 @@ class _Wish:
     any_object: bool
     opens_reasoning: bool
 
+    @property
+    def is_binding(self) -> bool:
+        """Whether a reply that does not fit is of no use."""
+        is_required = self.choice.use is ToolUse.REQUIRED
+        return is_required or self.schema_json is not None or self.any_object
+
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
@@ -66,6 +77,10 @@ class _Plan:
     schema: Mapping[str, Any] | None = None
 
 
+class SlowSchemaError(InvalidRequestError):
+    """A schema took too long; on a machine that has less to do it may not."""
+
+
 class ReplyConstraints:
     """Makes constraints, and keeps the last ones. Thread-safe.
 
@@ -78,6 +93,8 @@ class ReplyConstraints:
         self._form = form
         self._guidance = guidance
         self._lock = threading.Lock()
+        self.why_free = ""
+        """Why calls are not constrained that might be; known once it was tried."""
         self._kept: OrderedDict[_Wish, Constraint | InvalidRequestError | None] = OrderedDict()
 
     def constrain(
@@ -107,9 +124,17 @@ class ReplyConstraints:
         return outcome
 
     def _make(self, wish: _Wish) -> Constraint | InvalidRequestError | None:
+        """The constraint, or why there is none; what depends on the moment is raised instead."""
         try:
             plan = self._plan(wish)
             return None if plan is None else self._compile(plan)
+        except SlowSchemaError:
+            raise
+        except TokenizerError as error:
+            if wish.is_binding:
+                return error.with_traceback(None)
+            self.why_free = str(error)
+            return None
         except InvalidRequestError as error:
             return error.with_traceback(None)
 
@@ -144,6 +169,7 @@ class ReplyConstraints:
         return _Plan(choice.use, choice.is_parallel, wish.opens_reasoning, calls)
 
     def _compile(self, plan: _Plan) -> Constraint:
+        self._guidance.prepare()
         until_s = time.monotonic() + COMPILE_S
         plan, gaps = self._without_gaps(plan, until_s)
         grammar = self._grammar(plan)
@@ -203,7 +229,8 @@ class ReplyConstraints:
 
 def _refusal(owner: str, error: GrammarError) -> InvalidRequestError:
     _, _, reason = str(error).rpartition(_COMPILER_PREFIX)
-    return InvalidRequestError(f"{owner}: its schema cannot be enforced: {reason}")
+    refusal = SlowSchemaError if isinstance(error, SlowGrammarError) else InvalidRequestError
+    return refusal(f"{owner}: its schema cannot be enforced: {reason}")
 
 
 def _call_rule(tool: ToolSpec) -> CallRule:

@@ -25,6 +25,14 @@ class GrammarError(Exception):
     """A grammar cannot be compiled; the message is the compiler's, in one line."""
 
 
+class SlowGrammarError(GrammarError):
+    """A grammar was not compiled in time."""
+
+
+class TokenizerError(InvalidRequestError):
+    """No grammar can be compiled for the model's tokens."""
+
+
 class Guidance:
     """llguidance, for one tokenizer. Thread-safe.
 
@@ -54,20 +62,19 @@ class Guidance:
                 out to be too complex where they become so.
 
         Raises:
-            GrammarError: The compiler refuses it, or no token can begin it.
-            InvalidRequestError: It is too large, or took too long.
+            GrammarError: The compiler refuses it, or no reply fits it.
+            TokenizerError: See ``prepare``.
         """
         if len(grammar) > MAX_GRAMMAR_CHARS:
-            raise InvalidRequestError(
-                f"the schemas of the reply have {len(grammar)} characters in all; at most "
-                f"{MAX_GRAMMAR_CHARS} can be enforced"
+            raise GrammarError(
+                f"it has {len(grammar)} characters, and at most {MAX_GRAMMAR_CHARS} are allowed"
             )
-        tokenizer = self._llguidance_tokenizer()
+        tokenizer = self.prepare()
         found: list[LLMatcher | GrammarError] = []
         # llguidance bounds its own work but for some products of patterns, and cannot be stopped:
         # a compilation that is given up on keeps its place until it has ended.
-        if not self._compiling.acquire(timeout=_left_s(until_s)):
-            raise InvalidRequestError("other schemas take long to compile; try again later")
+        if not _left_s(until_s) or not self._compiling.acquire(timeout=_left_s(until_s)):
+            raise SlowGrammarError("there was no time left to compile it; try again later")
         thread = threading.Thread(
             target=self._compile,
             args=(grammar, tokenizer, num_trial_tokens, found),
@@ -77,9 +84,7 @@ class Guidance:
         thread.start()
         thread.join(_left_s(until_s))
         if not found:
-            raise InvalidRequestError(
-                "the schemas of the reply take too long to compile; make their patterns simpler"
-            )
+            raise SlowGrammarError("it takes too long to compile; make it simpler")
         [outcome] = found
         if isinstance(outcome, GrammarError):
             raise outcome
@@ -101,7 +106,12 @@ class Guidance:
         finally:
             self._compiling.release()
 
-    def _llguidance_tokenizer(self) -> LLTokenizer:
+    def prepare(self) -> LLTokenizer:
+        """Takes the tokenizer in, which costs some tenths of a second once.
+
+        Raises:
+            TokenizerError: llguidance does not know its kind.
+        """
         from llguidance import LLTokenizer
 
         with self._lock:
@@ -111,8 +121,8 @@ class Guidance:
                         self._tokenizer_json(), eos_token=self._end_token_ids
                     )
                 except ValueError as error:
-                    raise InvalidRequestError(
-                        f"replies of this model cannot be constrained: {error}"
+                    raise TokenizerError(
+                        f"replies of this model cannot be held to a form: {error}"
                     ) from error
             return self._tokenizer
 

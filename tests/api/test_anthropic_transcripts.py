@@ -1,7 +1,7 @@
-"""Streams of the Anthropic API, event by event, as committed in ``golden``.
+"""Streams of the Anthropic API, event by event, against files.
 
 What differs from run to run is made equal: ids are numbered, neighbouring deltas of a block are
-joined, and of the pings only the first is kept.
+joined, and of the pings only the first is kept. ``pytest --snapshot-update`` writes the files anew.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from engine.errors import EngineFailedError
-from tests.api.conftest import Serve
+from tests.api.conftest import Served
 from tests.api.test_anthropic_replies import CALLS, ENABLED, HELLO, THOUGHT, TOOLS
 from tests.api.word_engine import MODEL_ID, Script
 
-GOLDEN = Path(__file__).parent / "golden"
+FOLDER = Path(__file__).parent / "transcripts"
 _ID = re.compile(r"(msg|toolu|req)_[0-9a-f]{8,}")
 _TEXTS = ("text", "thinking", "partial_json", "signature")
 
@@ -77,15 +77,17 @@ def _is_continued(last: dict[str, Any], body: dict[str, Any]) -> bool:
 
 
 @pytest.mark.parametrize("name", STREAMS)
-def test_a_stream_is_as_it_was_committed(serve: Serve, name: str) -> None:
+def test_a_stream_is_what_it_was(served: Served, pytestconfig: pytest.Config, name: str) -> None:
     script, fields = STREAMS[name]
-    served = serve(script)
+    served.engine.script = script
     body = {"model": MODEL_ID, "max_tokens": 100, "messages": HELLO, "stream": True, **fields}
     reply = served.http.post("/v1/messages", json=body)
-    path = GOLDEN / f"anthropic-{name}.sse"
+    path = FOLDER / f"anthropic-{name}.sse"
+    if pytestconfig.getoption("update_snapshots"):
+        path.write_text(transcript(reply.text), "utf-8")
     assert transcript(reply.text) == path.read_text("utf-8")
 
 
 def test_every_committed_stream_is_tested() -> None:
-    names = {path.stem for path in GOLDEN.glob("anthropic-*.sse")}
+    names = {path.stem for path in FOLDER.glob("anthropic-*.sse")}
     assert names == {f"anthropic-{name}" for name in STREAMS}

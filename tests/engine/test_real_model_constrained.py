@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from engine.constraint import Constraint
 from engine.engine import Engine
 from engine.messages import ToolChoice, ToolSpec, ToolUse
+from engine.pieces import CallArguments, CallStart, Piece
 from engine.request import FinishReason
 from tests.engine.real_engine import Answer, RunningTurn, ask, ask_together, running_engine
 from tests.models.json_fit import fits
@@ -31,7 +31,6 @@ BOOKING = {
 }
 BOOK = ToolSpec(name="book", description="Books a room", parameters_json=json.dumps(BOOKING))
 QUESTIONS = {"colours": "Name three colours.", "animals": "List four animals."}
-CALL = re.compile(r"<tool_call>\s*(.*?)\s*</tool_call>", re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -74,11 +73,19 @@ def test_a_required_call_is_valid_and_its_neighbours_answer_as_alone(engine: Eng
     answers = {name: turn.answer() for name, turn in turns.items()}
     for answer in answers.values():
         assert answer.last.finish_reason is FinishReason.END_TURN, answer.text
-        [body] = CALL.findall(answer.text)
-        call = json.loads(body)
-        assert call["name"] == "book"
-        assert fits(call["arguments"], BOOKING), answer.text
+        start, arguments, _ = _pieces(engine, answer)
+        assert isinstance(start, CallStart)
+        assert start.name == "book"
+        assert isinstance(arguments, CallArguments)
+        assert fits(json.loads(arguments.json_text), BOOKING), answer.text
     assert answers["booker-0.0-0"].token_ids == answers["booker-0.0-1"].token_ids
+
+
+def _pieces(engine: Engine, answer: Answer) -> list[Piece]:
+    chat = engine.chat_format
+    assert chat is not None
+    reader = chat.reply_reader([BOOK], ToolChoice())
+    return [*reader.feed(answer.text), *reader.finish()]
 
 
 def test_where_calls_are_free_but_not_made_the_text_is_what_it_is_without(engine: Engine) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer, models
 
 from engine.constraint import Constraint
 from engine.errors import ConstraintFailedError, EngineFailedError, InvalidRequestError
@@ -221,7 +222,7 @@ HOSTILE = {
     "deep": (_nested(300), "levels deep"),
     "many choices": ({"type": "object", "allOf": CHOICES}, "too large"),
     "many properties": (
-        {"type": "object", "properties": {f"p{number}": {} for number in range(3000)}},
+        {"type": "object", "properties": {f"p{number}": {} for number in range(600)}},
         "items|too",
     ),
     "long": ({"type": "object", "description": "x" * 200_000}, "200"),
@@ -317,7 +318,7 @@ def test_a_grammar_that_takes_too_long_is_given_up_and_others_go_on(
     chat.constrain((), AUTO, ANSWER)
     patterns = [{"type": "string", "pattern": f"a.{{{number},100}}b"} for number in range(20)]
     monkeypatch.setattr(constraints, "COMPILE_S", 0.2)
-    with pytest.raises(InvalidRequestError, match="take too long"):
+    with pytest.raises(InvalidRequestError, match=r"response schema.*takes too long"):
         chat.constrain((), AUTO, json.dumps({"allOf": patterns}))
     assert chat.constrain((), AUTO, None, any_object=True) is not None
     for thread in threading.enumerate():
@@ -429,3 +430,31 @@ def test_marks_that_are_special_tokens_open_and_close_calls(
     assert all(map(matcher.allows, chat.end_token_ids))
     assert not matcher.allows(closing)
     assert not constrain(chat, ToolChoice(use=ToolUse.NONE)).begin().allows(opening)
+
+
+def test_tokens_that_no_grammar_can_be_made_for_leave_calls_free(
+    bundled_model_dir: Path, tmp_path: Path
+) -> None:
+    for name in ("config.json", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes((bundled_model_dir / name).read_bytes())
+    tokenizer = Tokenizer(models.WordLevel({"hello": 0, "<|im_end|>": 1}, unk_token="hello"))
+    tokenizer.add_special_tokens(["<|im_end|>"])
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    chat = ModelChat(tmp_path)
+    assert chat.constrain(TOOLS, AUTO, None) is None
+    assert "cannot be held to a form" in chat.why_calls_are_free
+    with pytest.raises(InvalidRequestError, match="cannot be held to a form"):
+        chat.constrain(TOOLS, REQUIRED, None)
+    with pytest.raises(InvalidRequestError, match="cannot be held to a form"):
+        chat.constrain((), AUTO, ANSWER)
+
+
+def test_a_schema_that_found_no_time_may_come_again(
+    bundled_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat = ModelChat(bundled_model_dir)
+    with monkeypatch.context() as hurry:
+        hurry.setattr(constraints, "COMPILE_S", 0.0)
+        with pytest.raises(InvalidRequestError, match="try again later"):
+            chat.constrain(TOOLS, AUTO, None)
+    assert may_end_after(chat, constrain(chat), OSLO)
