@@ -309,6 +309,7 @@ def test_what_is_asked_of_tools_reaches_the_grammar(
         ({"instructions": 5}, "instructions"),
         ({"tools": [{"type": "namespace", "tools": []}]}, "tools.0.name"),
         ({"tools": [{"type": "function"}]}, "tools.0.name"),
+        ({"tools": [*TOOLS, {"type": "function", "name": "crew.ask"}]}, "tools"),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"tool_choice": {"type": "web_search"}}, "tool_choice"),
         ({"text": {"format": {"type": "xml"}}}, "text.format.type"),
