@@ -136,6 +136,7 @@ def test_wrong_fields_are_named(served: Served, route: str) -> None:
         (OPENAI, {"logit_bias": {"5": "x"}}, "logit_bias.5"),
         (OPENAI, {"logit_bias": {"5": 101}}, "logit_bias of token 5"),
         (OPENAI, {"functions": []}, "functions"),
+        (OPENAI, {"tools": [{"type": "function", "function": {"name": "x"}}] * 2}, "tools"),
         (OPENAI, {"tool_choice": "required"}, "tool_choice"),
         (OPENAI, {"tool_choice": "perhaps"}, "tool_choice"),
         (OPENAI, {"tool_choice": {"type": "allowed_tools"}}, "tool_choice"),

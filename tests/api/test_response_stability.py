@@ -29,6 +29,11 @@ TEXT_AND_CALLS = """I will look.
 <tool_call>{"name": "multi_agent_v1.close_agent", "arguments": {"target": "a"}}</tool_call>
 """
 
+TEXT_CALL_TEXT = """I will look.
+<tool_call>{"name": "exec_command", "arguments": {"cmd": "ls"}}</tool_call>
+And then I will think.
+"""
+
 
 @pytest.fixture(scope="module")
 def chat(bundled_model_dir: Path) -> ModelChat:
@@ -98,7 +103,7 @@ def test_the_recorded_call_is_found_in_the_turn_after_it(
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("said", ["Done. \N{SNOWMAN} 雪だるま\n\n", TEXT_AND_CALLS])
+@pytest.mark.parametrize("said", ["Done. \N{SNOWMAN} 雪だるま\n\n", TEXT_AND_CALLS, TEXT_CALL_TEXT])
 @pytest.mark.parametrize("goes_on_by_id", [True, False])
 def test_a_reply_is_found_in_the_turn_after_it(
     chat: ModelChat, store: ResponseStore, name: str, said: str, goes_on_by_id: bool

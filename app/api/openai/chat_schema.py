@@ -14,7 +14,7 @@ from app.api.openai.sampling import (
     num_choices,
     openai_sampling,
 )
-from app.api.openai.tools import chat_tool_choice, chat_tools
+from app.api.openai.tools import chat_tool_choice, chat_tools, with_own_names
 from engine.messages import Message, Role, ToolCall
 
 _ROLES = {
@@ -55,7 +55,7 @@ def parse_chat_completion(body: Fields) -> ChatDraft:
     messages = tuple(_message(fields) for fields in body.children("messages"))
     if not messages:
         raise body.error("messages", "at least one message is required")
-    tools = tuple(chat_tools(body))
+    tools = with_own_names(body, chat_tools(body))
     form = chat_form(body)
     max_tokens = max_tokens_of(body, "max_completion_tokens")
     return ChatDraft(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,12 @@ from app.api.openai.forms import response_form
 from app.api.openai.items import messages_of
 from app.api.openai.response_items import new_id
 from app.api.openai.response_store import ResponseStore, StoredItem, StoredResponse
-from app.api.openai.tools import FunctionName, response_tool_choice, response_tools
+from app.api.openai.tools import (
+    FunctionName,
+    response_tool_choice,
+    response_tools,
+    with_own_names,
+)
 from app.api.sse import compact
 from engine.messages import Message, Role
 
@@ -94,8 +98,8 @@ class ResponseParser:
         _refuse_unsupported(body)
         previous = self._previous(body)
         items = list(self._items(body))
-        tools = dict(response_tools(body))
-        specs = tuple(tools.values())
+        tools = list(response_tools(body))
+        specs = with_own_names(body, [spec for _, spec in tools])
         form = response_form(body)
         return ResponseDraft(
             model=body.text("model") or "",
@@ -109,7 +113,7 @@ class ResponseParser:
             stream=body.flag("stream"),
             inputs=tuple(_stored(item) for item in items),
             previous=previous,
-            names={name.for_model: name for name in tools},
+            names={name.for_model: name for name, _ in tools},
             repeated={
                 name: default if body.get(name) is None else body.get(name)
                 for name, default in _DEFAULTS.items()
@@ -179,4 +183,4 @@ def _stored(item: Fields) -> StoredItem:
 
 def stored_output(item: Mapping[str, Any]) -> StoredItem:
     """An item of a reply as it is stored."""
-    return StoredItem(item["id"], json.dumps(item).encode())
+    return StoredItem(item["id"], compact(item))

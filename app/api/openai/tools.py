@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from app.api.draft import canonical_json
@@ -75,6 +75,19 @@ def _function(fields: Fields, name: FunctionName) -> ToolSpec:
         description=fields.text("description") or "",
         parameters_json=canonical_json(parameters.values if parameters else _NO_PARAMETERS),
     )
+
+
+def with_own_names(body: Fields, tools: Iterable[ToolSpec]) -> tuple[ToolSpec, ...]:
+    """The tools of a request, each of which has a name of its own.
+
+    Raises:
+        FieldError: Two have the same.
+    """
+    by_name: dict[str, ToolSpec] = {}
+    for tool in tools:
+        if by_name.setdefault(tool.name, tool) is not tool:
+            raise body.error("tools", f"two of them are called {tool.name[:100]!r}")
+    return tuple(by_name.values())
 
 
 def chat_tool_choice(body: Fields, tools: Sequence[ToolSpec]) -> ToolChoice:
