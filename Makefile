@@ -11,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stoker-installed
 BENCHMARKS ?= cpu_profile http_agents dashboard_cost startup returning_agent shared_prefix \
-	pool_scale persistence_cost kv_formats
+	pool_scale persistence_cost kv_formats constrained
 LOCKS := requirements-dev.lock requirements-model.lock
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes
 
@@ -42,10 +42,10 @@ run: setup
 	@$(BIN)/stoker $(ARGS)
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -m "not slow and not clients" $(ARGS)
 
 test-all: lint
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -m "not clients" $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .
