@@ -17,7 +17,7 @@ def settings_table() -> str:
     """Every setting as a row of a Markdown table."""
     lines = ["| setting | default | meaning |", "|---|---|---|"]
     for item in SETTING_FIELDS.values():
-        default = "none" if item.default in (None, ()) else f"`{json.dumps(item.default)}`"
+        default = "none" if item.default in (None, (), "") else f"`{json.dumps(item.default)}`"
         lines.append(f"| `{item.name}` | {default} | {item.description} |")
     return "\n".join(lines) + "\n"
 
