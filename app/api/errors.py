@@ -93,6 +93,26 @@ class HeadTooLargeError(StokerError):
     """The headers of a request are too many, or too long."""
 
 
+class NoConversationError(StokerError):
+    """The agent is here, and nothing of what it said is kept."""
+
+    def __init__(self, agent_id: str) -> None:
+        super().__init__(
+            f"no conversation of {agent_id!r} is kept here; create it again with POST /v1/agents, "
+            "its id and its messages: its cache is still used"
+        )
+
+
+class ConversationTooLongError(InvalidRequestError):
+    """A conversation is longer than can be kept."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(
+            f"the conversation would be longer than the {limit_bytes} bytes that are kept; "
+            "start a new agent, or keep it yourself and use /v1/messages"
+        )
+
+
 class RateLimitedError(OverloadedError):
     """The caller has sent more requests than it may."""
 
@@ -198,6 +218,7 @@ _KINDS: tuple[tuple[type[StokerError], ErrorKind], ...] = (
     (ArchiveError, ErrorKind(400, _INVALID, _INVALID, "bad_archive")),
     (BodyTooLargeError, ErrorKind(413, "request_too_large", _INVALID)),
     (UnsupportedMediaTypeError, ErrorKind(415, _INVALID, _INVALID)),
+    (NoConversationError, ErrorKind(409, _INVALID, _INVALID, "no_conversation")),
     (BodyTimeoutError, ErrorKind(408, _INVALID, _INVALID, "request_timeout")),
     (RequestTimeoutError, ErrorKind(408, "timeout_error", "timeout_error", "request_timeout")),
     (TargetTooLongError, ErrorKind(414, _INVALID, _INVALID)),

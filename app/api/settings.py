@@ -39,6 +39,8 @@ class ApiSettings:
         transfer_limit_bytes: Longest file of an agent that is taken in.
         max_stored_responses: Responses that later requests may go on from.
         max_stored_response_bytes: Bytes of their texts.
+        max_conversations: Agents whose conversations are kept here.
+        max_conversation_bytes: Bytes of all of them.
         ping_s: Seconds of silence after which a stream sends a ping.
     """
 
@@ -59,4 +61,6 @@ class ApiSettings:
     transfer_limit_bytes: int = DEFAULT_TRANSFER_LIMIT_BYTES
     max_stored_responses: int = 1000
     max_stored_response_bytes: int = 64 * 1024 * 1024
+    max_conversations: int = 1000
+    max_conversation_bytes: int = 64 * 1024 * 1024
     ping_s: float = 10.0
