@@ -145,7 +145,8 @@ def test_one_message_at_a_time(served: Served) -> None:
     served.engine.script = Script(words=("a",) * 1000, step_s=0.02)
     body = {"content": "hi", "stream": True}
     with served.http.stream("POST", f"/v1/agents/{agent_id}/messages", json=body) as first:
-        next(first.iter_bytes())
+        pieces = first.iter_bytes()
+        assert next(pieces)
         reply = send(served, agent_id, "me too")
         assert reply.status_code == 409
         assert reply.json()["error"]["code"] == "agent_busy"
