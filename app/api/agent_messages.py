@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import uuid
-from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -27,15 +26,13 @@ from engine.request import Delta
 
 _OPENING = ("system", "tools")
 _PROTOCOL = "anthropic"
-_NOBODY_SPEAKS = {"role": "user", "content": ""}
+_NO_WORD = {"role": "user", "content": ""}
 
 
 def _parse_opening(body: Fields) -> TurnDraft:
-    """What an agent begins with; it need not have said anything."""
-    if body.get("messages"):
-        return parse_messages(body)
-    draft = parse_messages(Fields(body.values | {"messages": [_NOBODY_SPEAKS]}))
-    return replace(draft, messages=draft.messages[:-1])
+    """What an agent begins with. Templates want somebody to speak, so an empty word is put in."""
+    is_said = bool(body.get("messages"))
+    return parse_messages(body if is_said else Fields(body.values | {"messages": [_NO_WORD]}))
 
 
 def _turn_body(conversation: Conversation, said: Fields) -> bytes:

@@ -60,7 +60,7 @@ def test_an_agent_is_created_with_its_prompt_computed(served: Served) -> None:
     assert reply.status_code == 201
     (request,) = served.engine.requests
     assert (request.agent_id, request.sampling.max_tokens) == ("one/a", 0)
-    assert prompt_text(request).splitlines()[1:] == ["system: Be brief.", "assistant:"]
+    assert prompt_text(request).splitlines()[1:] == ["system: Be brief.", "user: ", "assistant:"]
     assert prompt_text(request).startswith("tool look")
     assert reply.json() == {
         "agent_id": "one/a",
