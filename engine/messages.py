@@ -124,6 +124,10 @@ class ChatFormat(Protocol):
     def vocabulary_size(self) -> int:
         """How many tokens there are; their ids are the numbers below it."""
 
+    @property
+    def tells_reasoning(self) -> bool:
+        """Whether the model's reasoning is told from its text."""
+
     def render_chat(
         self,
         messages: Sequence[Message],

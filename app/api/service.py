@@ -134,6 +134,8 @@ class TurnService:
             record,
             prepared.reader(),
         )
+        if self.settings.request_timeout_s:
+            turn.end_in(self.settings.request_timeout_s)
         await self._follow(turn, turn.submit(request, receive))
         return turn
 

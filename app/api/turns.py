@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from app.api.bridge import DeltaBridge
 from app.api.draft import TurnDraft
-from app.api.errors import ClientGoneError, TurnAbortedError
+from app.api.errors import ClientGoneError, RequestTimeoutError, TurnAbortedError
 from app.api.reply import Reply, blocks_of
 from app.api.telemetry import RequestRecord
 from engine.commands import Abort, Generate
@@ -50,6 +51,7 @@ class Turn:
         self._pending: list[Delta] = []
         self._waiter: asyncio.Future[None] | None = None
         self._watcher: asyncio.Task[None] | None = None
+        self._deadline: asyncio.TimerHandle | None = None
         self._failure: StokerError | None = None
         self._num_news = 0
         self._is_sent = False
@@ -148,8 +150,16 @@ class Turn:
         self._abort(str(error))
         self._wake()
 
+    def end_in(self, timeout_s: float) -> None:
+        """Ends the turn with an error, so many seconds after its request arrived."""
+        left_s = self.record.started + timeout_s - time.perf_counter()
+        error = RequestTimeoutError(timeout_s)
+        self._deadline = asyncio.get_running_loop().call_later(left_s, self.fail, error)
+
     def close(self) -> None:
         """Lets go of the turn, and aborts it if it still runs."""
+        if self._deadline is not None:
+            self._deadline.cancel()
         if self._watcher is not None:
             self._watcher.cancel()
         self._abort("client went away")

@@ -110,6 +110,11 @@ class ModelChat:
         """How many tokens there are; their ids are the numbers below it."""
         return self._codec.tokenizer.get_vocab_size()
 
+    @property
+    def tells_reasoning(self) -> bool:
+        """Whether the model's reasoning is told from its text."""
+        return self.reasoning_format is not None
+
     def detokenizer(self) -> Detokenizer:
         """A fresh detokenizer for one generation; it belongs to one thread."""
         return self._token_decoder()

@@ -33,6 +33,10 @@ class ByteChatFormat:
     def vocabulary_size(self) -> int:
         return 256
 
+    @property
+    def tells_reasoning(self) -> bool:
+        return True
+
     def render_chat(
         self,
         messages: Sequence[Message],

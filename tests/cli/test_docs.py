@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from docs.generate import PAGE, with_table
+from docs.generate import INTERFACE, PAGE, interface, with_table
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -15,6 +15,10 @@ def test_settings_page_is_what_the_code_says() -> None:
 
     assert with_table(page) == page, "run `make docs`"
     assert "kv_budget_bytes" in page
+
+
+def test_interface_is_what_the_code_says() -> None:
+    assert INTERFACE.read_text("utf-8") == interface(), "run `make docs`"
 
 
 def test_every_command_is_in_the_command_line_page() -> None:
