@@ -128,6 +128,7 @@ def started_server(url: str, flags: Sequence[str], say: Say) -> Iterator[None]:
         say: Is told each step of the load.
 
     Raises:
+        InvalidRequestError: It did not start, and the user can put that right.
         ServerEndedError: It did not start; the message has its last words.
     """
     with tempfile.TemporaryFile() as output:
@@ -145,9 +146,10 @@ def started_server(url: str, flags: Sequence[str], say: Say) -> Iterator[None]:
             except ServerEndedError as error:
                 output.seek(0)
                 said = output.read().decode(errors="replace").strip().splitlines()
-                raise ServerEndedError(
-                    said[-1].removeprefix("stoker: ") if said else str(error)
-                ) from error
+                words = said[-1].removeprefix("stoker: ") if said else str(error)
+                # Its status 1 is a mistake of the user's, like ours.
+                kind = InvalidRequestError if process.poll() == 1 else ServerEndedError
+                raise kind(words) from error
             yield
         finally:
             _stop(process)

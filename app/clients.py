@@ -94,8 +94,12 @@ _CLAUDE_UNSET = (
 )
 
 
-def claude_environment(stoker: RunningStoker) -> dict[str, str]:
-    """Every variable that Claude Code is told."""
+def claude_address(url: str) -> dict[str, str]:
+    """What decides where Claude Code calls; an empty value is met by a variable not set."""
+    return {"ANTHROPIC_BASE_URL": url, **dict.fromkeys(_CLAUDE_UNSET, "")}
+
+
+def _claude_environment(stoker: RunningStoker) -> dict[str, str]:
     models = (
         "ANTHROPIC_MODEL",
         "ANTHROPIC_SMALL_FAST_MODEL",
@@ -127,7 +131,7 @@ def _claude(stoker: RunningStoker, arguments: Sequence[str]) -> Launch:
     )
     return Launch(
         command=("claude", *(["--bare"] if is_bare else []), *arguments),
-        environment=claude_environment(stoker),
+        environment=_claude_environment(stoker),
         unset=_CLAUDE_UNSET,
         notes=(note,) if is_bare else (),
     )
