@@ -172,13 +172,16 @@ def _opencode(stoker: RunningStoker, arguments: Sequence[str]) -> Launch:
         "options": {"baseURL": f"{stoker.url}/v1", "apiKey": stoker.key, "timeout": False},
         "models": {stoker.model: {"name": stoker.model, "limit": limit}},
     }
-    config = {
+    config: dict[str, object] = {
         "provider": {"stoker": provider},
         "model": f"stoker/{stoker.model}",
         "small_model": f"stoker/{stoker.model}",
         "autoupdate": False,
         "share": "disabled",
     }
+    if not stoker.is_roomy:
+        # Its instructions alone are taken for a full context, and it would compact without end.
+        config["compaction"] = {"auto": False}
     return Launch(
         command=("opencode", *arguments),
         environment={

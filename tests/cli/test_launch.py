@@ -173,6 +173,11 @@ def test_a_client_that_is_bare_already_is_not_made_so_twice(served: Served) -> N
 def test_a_small_context_is_told_to_users_of_the_others(served: Served) -> None:
     with_context(served, 8192)
 
+    run = stoker("launch", "opencode")
+
+    told = json.loads(json.loads(run.stdout)["environment"]["OPENCODE_CONFIG_CONTENT"])
+    assert "may not fit" in run.stderr
+    assert told["compaction"] == {"auto": False}
     assert "may not fit" in stoker("launch", "codex").stderr
 
 
