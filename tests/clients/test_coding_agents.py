@@ -1,0 +1,85 @@
+"""Claude Code, Codex and opencode as they are installed, against a Stoker that really serves.
+
+Their words are those of a model of 135M parameters and may be silly; the protocol may not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.clients.calling_engine import CallingEngine, serving_calls
+from tests.clients.coding_agents import ClaudeCode, Codex, CodingAgent, OpenCode, Workplace
+from tests.real_server import RealServer, real_server
+
+pytestmark = pytest.mark.clients
+
+AGENTS = pytest.mark.parametrize("agent", [ClaudeCode, Codex, OpenCode])
+QUESTIONS = ("What is the capital of France?", "And of Italy?", "And of Spain?")
+COMMAND = "echo stoker-$((40 + 2))"
+RESULT = "stoker-42"
+"""What only a shell that has run the command can know."""
+
+
+@pytest.fixture(scope="module")
+def server(
+    bundled_models_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RealServer]:
+    home = tmp_path_factory.mktemp("home")
+    (home / "models").symlink_to(bundled_models_dir)
+    with real_server(home) as server:
+        yield server
+
+
+def rows_of(server: RealServer) -> dict[str, dict[str, Any]]:
+    rows = server.http.get("/v1/agents").raise_for_status().json()["data"]
+    return {row["agent_id"]: row for row in rows}
+
+
+@AGENTS
+def test_each_turn_of_a_conversation_starts_from_the_one_before(
+    agent: Callable[[Workplace], CodingAgent], server: RealServer, tmp_path: Path
+) -> None:
+    others = set(rows_of(server))
+    talk = agent(Workplace(tmp_path, str(server.http.base_url)))
+    num_known_tokens = 0
+
+    for number, question in enumerate(QUESTIONS, start=1):
+        answer = talk.ask(question)
+
+        new = {name: row for name, row in rows_of(server).items() if name not in others}
+        [name] = [name for name in new if not name.endswith("/side")]
+        row = new[name]
+        assert answer
+        assert row["num_turns"] == number
+        print(row["num_prompt_tokens"], row["num_cached_tokens"], num_known_tokens, row["miss"])
+        num_known_tokens = row["num_context_tokens"]
+    assert 0
+
+
+@pytest.mark.parametrize(
+    ("agent", "tool", "arguments"),
+    [
+        (ClaudeCode, "Bash", {"command": COMMAND, "description": "Says a word"}),
+        (Codex, "exec_command", {"cmd": COMMAND}),
+        (OpenCode, "bash", {"command": COMMAND, "description": "Says a word"}),
+    ],
+)
+def test_a_tool_is_run_and_its_result_used(
+    agent: Callable[[Workplace], CodingAgent],
+    tool: str,
+    arguments: dict[str, str],
+    tmp_path: Path,
+) -> None:
+    """The engine is a double that writes the call; the bundled model does not call by itself.
+
+    Everything else is real: the server, the client, its shell.
+    """
+    engine = CallingEngine(tool, arguments, RESULT)
+    with serving_calls(engine) as url:
+        answer = agent(Workplace(tmp_path, url)).ask("What does the tool say?")
+
+    assert answer == f"The tool said {RESULT}."
