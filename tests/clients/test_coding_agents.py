@@ -45,7 +45,6 @@ def test_each_turn_of_a_conversation_starts_from_the_one_before(
 ) -> None:
     others = set(rows_of(server))
     talk = agent(Workplace(tmp_path, str(server.http.base_url)))
-    num_known_tokens = 0
 
     for number, question in enumerate(QUESTIONS, start=1):
         answer = talk.ask(question)
@@ -54,10 +53,10 @@ def test_each_turn_of_a_conversation_starts_from_the_one_before(
         [name] = [name for name in new if not name.endswith("/side")]
         row = new[name]
         assert answer
-        assert row["num_turns"] == number
-        print(row["num_prompt_tokens"], row["num_cached_tokens"], num_known_tokens, row["miss"])
-        num_known_tokens = row["num_context_tokens"]
-    assert 0
+        # An agent may have used a tool in between, which makes it more.
+        assert row["num_turns"] >= number
+        assert row["miss"]["num_lost_tokens"] == 0
+        assert (row["num_cached_tokens"] > 0) == (row["num_turns"] > 1)
 
 
 @pytest.mark.parametrize(
