@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from types import ModuleType
 from typing import Any
@@ -13,6 +14,7 @@ from tests.clients.llama_cpp.skipped import OTHER_WORDS, SKIPPED
 
 ALIASES = ("/chat/completions", "/completions", "/responses")
 """What llama.cpp offers without the version in front as well."""
+NUM_REPLY_TOKENS = 8
 
 # They import it for downloads that nothing here asks for.
 sys.modules.setdefault("wget", ModuleType("wget"))
@@ -58,7 +60,11 @@ def _teach_paths(process: Any) -> None:
 
 
 def _openai_client(*, base_url: str, **rest: Any) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{base_url.removesuffix('/v1')}/v1", **rest)
+    client = openai.OpenAI(base_url=f"{base_url.removesuffix('/v1')}/v1", **rest)
+    completions: Any = client.chat.completions
+    # Some ask without a limit, and rely on one that their server was started with.
+    completions.create = functools.partial(completions.create, max_tokens=NUM_REPLY_TOKENS)
+    return client
 
 
 def _name(item: pytest.Item) -> str:

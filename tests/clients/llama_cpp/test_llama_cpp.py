@@ -62,7 +62,7 @@ def test_every_case_that_is_run_passes(
     with real_server(home, **settings) as server:
         run = subprocess.run(
             [
-                *(sys.executable, "-m", "pytest", "-q", "-rs", "--tb=short"),
+                *(sys.executable, "-m", "pytest", "-q", "-rs", "--tb=line", "--show-capture=no"),
                 *("-p", "tests.clients.llama_cpp.plugin", "-p", "no:cacheprovider"),
                 *("-m", "not slow", "--timeout=60", f"unit/{name}.py"),
             ],
