@@ -34,27 +34,41 @@ def server(
         yield server
 
 
-def rows_of(server: RealServer) -> dict[str, dict[str, Any]]:
-    rows = server.http.get("/v1/agents").raise_for_status().json()["data"]
-    return {row["agent_id"]: row for row in rows}
+class Newcomer:
+    """The agent that a client becomes at a server where it has not been before."""
+
+    def __init__(self, server: RealServer) -> None:
+        self._server = server
+        self._others = {row["agent_id"] for row in server.state()["agents"]}
+
+    def row(self, num_turns: int) -> dict[str, Any]:
+        """It, once so many of its turns have ended, or more."""
+        found: list[dict[str, Any]] = []
+
+        def has_ended(state: dict[str, Any]) -> bool:
+            found[:] = [row for row in state["agents"] if self._is_meant(row["agent_id"])]
+            assert len(found) <= 1, found
+            return bool(found and found[0]["num_turns"] >= num_turns)
+
+        self._server.await_state(has_ended)
+        return found[0]
+
+    def _is_meant(self, agent_id: str) -> bool:
+        return agent_id not in self._others and not agent_id.endswith("/side")
 
 
 @AGENTS
 def test_each_turn_of_a_conversation_starts_from_the_one_before(
     agent: Callable[[Workplace], CodingAgent], server: RealServer, tmp_path: Path
 ) -> None:
-    others = set(rows_of(server))
+    newcomer = Newcomer(server)
     talk = agent(Workplace(tmp_path, str(server.http.base_url)))
 
     for number, question in enumerate(QUESTIONS, start=1):
-        answer = talk.ask(question)
+        assert talk.ask(question)
 
-        new = {name: row for name, row in rows_of(server).items() if name not in others}
-        [name] = [name for name in new if not name.endswith("/side")]
-        row = new[name]
-        assert answer
-        # An agent may have used a tool in between, which makes it more.
-        assert row["num_turns"] >= number
+        # There are more turns than questions where the model has used a tool in between.
+        row = newcomer.row(num_turns=number)
         assert row["miss"]["num_lost_tokens"] == 0
         assert (row["num_cached_tokens"] > 0) == (row["num_turns"] > 1)
 
