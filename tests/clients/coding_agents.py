@@ -83,15 +83,16 @@ class CodingAgent(Protocol):
 
 
 class ClaudeCode:
-    """Claude Code with its shortest instructions, and its shell for ``echo`` alone."""
+    """Claude Code with its shortest instructions; its shell may run ``echo``."""
 
     def __init__(self, place: Workplace) -> None:
         self._place = place
         self._continue: tuple[str, ...] = ()
 
     def ask(self, question: str) -> str:
-        words = ["--bare", "--output-format", "json", "--allowedTools", "Bash(echo:*)"]
-        said = self._place.launch("claude", *words, *self._continue, "-p", question)
+        small = ("--bare", "--disable-slash-commands", "--system-prompt", BRIEF)
+        words = ("--output-format", "json", "--allowedTools", "Bash(echo:*)")
+        said = self._place.launch("claude", *small, *words, *self._continue, "-p", question)
         self._continue = ("--continue",)
         result: dict[str, Any] = json.loads(said)
         assert not result["is_error"], result
