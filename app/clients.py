@@ -120,6 +120,8 @@ def _claude_environment(stoker: RunningStoker) -> dict[str, str]:
         "CLAUDE_STREAM_IDLE_TIMEOUT_MS": str(PATIENCE_MS),
         "API_FORCE_IDLE_TIMEOUT": "0",
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        # It keeps more room free than a small context has, and would compact every few turns.
+        **({} if stoker.is_roomy else {"DISABLE_AUTO_COMPACT": "1"}),
     }
 
 

@@ -159,7 +159,9 @@ def test_a_small_context_starts_claude_code_bare_and_says_so(served: Served) -> 
 
     run = stoker("launch", "claude", "--", "-p", "hi")
 
-    assert json.loads(run.stdout)["arguments"] == ["--bare", "-p", "hi"]
+    seen = json.loads(run.stdout)
+    assert seen["arguments"] == ["--bare", "-p", "hi"]
+    assert seen["environment"]["DISABLE_AUTO_COMPACT"] == "1"
     assert "8,192 tokens" in run.stderr
     assert "--bare" in run.stderr
 
