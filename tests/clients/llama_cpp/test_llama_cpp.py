@@ -10,7 +10,6 @@ import os
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -41,7 +40,7 @@ def their_tests(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def home(bundled_models_dir: Path, tmp_path: Path) -> Iterator[Path]:
+def home(bundled_models_dir: Path, tmp_path: Path) -> Path:
     (tmp_path / "models").symlink_to(bundled_models_dir)
     return tmp_path
 
