@@ -12,7 +12,7 @@ CLIENTS := .test-clients
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stoker-installed
 BENCHMARKS ?= cpu_profile http_agents dashboard_cost startup returning_agent shared_prefix \
-	pool_scale persistence_cost kv_formats http_overhead
+	pool_scale persistence_cost kv_formats constrained http_overhead
 LOCKS := requirements-dev.lock requirements-model.lock
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes
 
@@ -53,6 +53,7 @@ test-all: lint
 test-clients: setup
 	@for program in node npm; do command -v $$program > /dev/null || { \
 		echo "stoker: needs $$program; install Node.js 22 or newer" >&2; exit 1; }; done
+	@$(PIP) -r requirements-clients.lock
 	@mkdir -p $(CLIENTS) && cp tests/clients/package.json $(CLIENTS)/
 	@npm install --prefix $(CLIENTS) --no-package-lock --no-audit --no-fund --loglevel error
 	@$(BIN)/python -m pip --disable-pip-version-check download --quiet --no-deps --require-hashes \

@@ -246,6 +246,8 @@ def _run_generate(arguments: argparse.Namespace) -> int:
     prompt = sys.stdin.read() if arguments.prompt == "-" else arguments.prompt
     if not prompt.strip():
         raise InvalidRequestError("the prompt is empty")
+    if arguments.max_tokens == 0:  # an engine takes that for a prompt to keep, with no answer
+        raise InvalidRequestError("max_tokens must be between 1 and 10000000, not 0")
     from engine.request import SamplingParams
 
     sampling = SamplingParams(

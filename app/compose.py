@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 DRAIN_S = 5.0
 JOIN_S = 20.0
 POLL_S = 0.05
-OUTPUT_LOG = "output.log"
-"""What libraries wrote to the terminal while the dashboard was drawn."""
 
 # Libraries that would draw progress bars, start threads of their own or look for a hub.
 _QUIET_ENVIRONMENT = {
@@ -124,7 +122,7 @@ def run_dashboard(settings: Settings) -> int:
     if disk := _disk(settings, paths):
         disk.check_free()
     from app.dashboard.app import StokerApp
-    from app.terminal import captured_output
+    from app.terminal import OUTPUT_LOG, captured_output
 
     def start() -> None:
         engine.start()

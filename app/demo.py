@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from app.dashboard.app import StokerApp
+from app.terminal import OUTPUT_LOG, captured_output
 from engine.scripted import ScriptedEngine
 from engine.scripted_world import DemoWorld
 
@@ -28,10 +29,21 @@ def run_demo(*, seed: int = DEMO_SEED, plain_glyphs: bool | None = None) -> int:
     if plain_glyphs is None:
         plain_glyphs = "utf" not in (sys.stdout.encoding or "").lower()
     engine = ScriptedEngine(DemoWorld(seed=seed, epoch_s=time.time()))
+
+    def start() -> None:
+        engine.start()
+        app.leave_with_terminal()
+
     # What scripted agents are exported to means nothing to a real engine.
-    with tempfile.TemporaryDirectory(prefix="stoker-demo-") as folder:
+    with tempfile.TemporaryDirectory(prefix="stoker-demo-") as name:
+        folder = Path(name)
         app = StokerApp(
-            engine, address=DEMO_ADDRESS, plain_glyphs=plain_glyphs, exports_folder=Path(folder)
+            engine,
+            address=DEMO_ADDRESS,
+            plain_glyphs=plain_glyphs,
+            start=start,
+            exports_folder=folder,
         )
-        app.run()
+        with captured_output(folder / OUTPUT_LOG):
+            app.run()
     return app.return_code or 0

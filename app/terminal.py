@@ -3,12 +3,37 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+OUTPUT_LOG = "output.log"
+"""What libraries wrote to the terminal while the dashboard was drawn."""
 
 _STDOUT, _STDERR = 1, 2
+
+
+class TerminalFile(io.FileIO):
+    """A terminal that may be closed under us: what is drawn from then on goes nowhere.
+
+    An error would end Textual's writing thread, and the dashboard would wait for it for good.
+    """
+
+    def write(self, data: Buffer) -> int | None:
+        """Draws; says that all was drawn where there is nothing left to draw on."""
+        try:
+            return super().write(data)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            return len(memoryview(data).cast("B"))
 
 
 @contextlib.contextmanager
@@ -28,7 +53,9 @@ def captured_output(log_path: Path) -> Iterator[None]:
     sys.stderr.flush()
     log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     saved = (os.dup(_STDOUT), os.dup(_STDERR))
-    terminal = os.fdopen(os.dup(_STDERR), "w", encoding="utf-8", errors="replace")
+    terminal = io.TextIOWrapper(
+        io.BufferedWriter(TerminalFile(os.dup(_STDERR), "w")), encoding="utf-8", errors="replace"
+    )
     originals = (sys.__stdout__, sys.__stderr__)
     try:
         os.dup2(log, _STDOUT)

@@ -8,6 +8,7 @@ from functools import partial
 from itertools import takewhile
 from typing import Protocol
 
+from engine.arrival import ByteReader
 from engine.cache.agent import Agent
 from engine.cache.agents import AgentStore
 from engine.cache.block import BLOCK_TOKENS, KVBlock, block_hash
@@ -20,7 +21,7 @@ from engine.cache.pool import BlockPool
 from engine.cache.reply import ReplyTokens
 from engine.cache.spec import CacheSpec
 from engine.cache.turn_history import TurnHistory
-from engine.read_ahead import ByteReader, Post, ReadAhead
+from engine.read_ahead import Post, ReadAhead
 
 
 class ByteMover(ByteReader, Protocol):

@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Sequence as Items
 from functools import partial
-from typing import Any, Protocol
 
+from engine.arrival import Arrival, ByteReader, Placer
 from engine.cache.agent import Agent
 from engine.cache.agents import AgentStore
 from engine.cache.block import BLOCK_TOKENS, KVBlock
-from engine.cache.checkpoint import checkpoint_slots
-from engine.cache.disk.records import BlockRecord, TensorBytes
+from engine.cache.disk.records import BlockRecord
 from engine.cache.disk.tier import DiskTier
-from engine.cache.payload_span import PayloadSpan
 from engine.cache.pool import BlockPool
 from engine.cache.prefix import common_prefix, known_blocks, match_checkpoint
 from engine.cache.spec import CacheSpec
-from engine.errors import AgentBusyError, NotOnDiskError, PayloadError
+from engine.errors import AgentBusyError, NotOnDiskError
 from engine.reads import Reads
 from engine.sequence import Sequence
 
@@ -28,21 +26,6 @@ MAX_READS = 3
 
 Post = Callable[[Callable[[], None]], None]
 """Has something done on the engine's thread, soon."""
-
-
-class ByteReader(Protocol):
-    """Turns bytes into block payloads; the model runner is one."""
-
-    def from_bytes(self, tensors: Items[TensorBytes], span: PayloadSpan) -> object:
-        """The payload that the bytes were made of.
-
-        Args:
-            tensors: The bytes, from a file that anybody may have made.
-            span: Which tokens the payload is said to be of.
-
-        Raises:
-            PayloadError: They are not such a payload of this model.
-        """
 
 
 class ReadAhead:
@@ -80,9 +63,8 @@ class ReadAhead:
         self._tier = tier
         self._pool = pool
         self._agents = agents
-        self._mover = mover
         self._spec = spec
-        self._make_room = make_room
+        self._placer = Placer(tier, pool, mover, spec, make_room)
         self._post = post
         self._note = note
         self._clock = clock
@@ -106,7 +88,14 @@ class ReadAhead:
         sequence.is_restoring = True
         sequence.num_reads += 1
         self.reads.begin(sequence, _num_tokens(sequence, wanted), self._clock())
-        self._read(wanted, partial(self._arrived, sequence, len(known), len(wanted)))
+        # The turn may end, or others may need the room: then it lets go of what it holds.
+        arrival = Arrival(
+            held,
+            len(known) * BLOCK_TOKENS,
+            self._placer,
+            is_given_up=lambda: sequence.restored is not held,
+        )
+        self._read(wanted, arrival, partial(self._restored, sequence))
 
     def _up_to_change(self, sequence: Sequence) -> tuple[list[KVBlock], list[bytes]]:
         """What is in memory of a prompt, and what follows on disk."""
@@ -156,23 +145,36 @@ class ReadAhead:
         name = saved.block_hashes[index]
         return name if self._tier.can_read(name) else None
 
-    def _read(self, names: list[bytes], arrived: Callable[[Items[BlockRecord]], None]) -> None:
-        self._tier.read(names, lambda records: self._post(lambda: arrived(records)))
+    def _read(self, names: list[bytes], arrival: Arrival, ended: Callable[[Arrival], None]) -> None:
+        """Reads a chain block by block: one is put into place while the next one is read.
 
-    def _arrived(
-        self, sequence: Sequence, num_known: int, num_wanted: int, records: Items[BlockRecord]
+        Args:
+            names: Of the chain's blocks.
+            arrival: Takes them.
+            ended: Called once, when no more will come.
+        """
+        last = len(names) - 1
+
+        def take(index: int, records: Items[BlockRecord]) -> None:
+            arrival.take(records)
+            if index == last:
+                ended(arrival)
+
+        for index, name in enumerate(names):
+            self._tier.read([name], partial(self._pass_on, partial(take, index)))
+
+    def _pass_on(
+        self, take: Callable[[Items[BlockRecord]], None], records: Items[BlockRecord]
     ) -> None:
-        """Puts what was read into the pool, held by the sequence until it is admitted."""
+        self._post(lambda: take(records))
+
+    def _restored(self, sequence: Sequence, arrival: Arrival) -> None:
+        """What could be read is in the pool, held by the sequence until it is admitted."""
         sequence.is_restoring = False
-        num_read = sum(len(record.token_ids) for record in records)
-        seconds = self.reads.end(sequence, num_read, self._clock())
-        if sequence.is_finished:
-            self._pool.release_table(sequence.restored)
-            sequence.restored = []
+        seconds = self.reads.end(sequence, arrival.num_read_tokens, self._clock())
+        if arrival.is_given_up():
             return
-        blocks, has_room = self._place_all(records, num_known * BLOCK_TOKENS)
-        sequence.restored += blocks
-        num_tokens = sum(len(block.token_ids) for block in blocks)
+        num_tokens = arrival.num_placed_tokens
         sequence.num_restored_tokens += num_tokens
         if num_tokens:
             self._note(
@@ -180,55 +182,9 @@ class ReadAhead:
                 f"{sequence.agent.agent_id}: {num_tokens} tokens from disk in {seconds:.2f} s",
             )
         # Without its checkpoint the rest is of no use, but an earlier one may be there.
-        is_cut_short = len(blocks) < num_wanted and has_room
+        is_cut_short = arrival.is_cut and arrival.has_room
         if self._spec.needs_checkpoints and is_cut_short and sequence.num_reads < MAX_READS:
             self.prefetch(sequence)
-
-    def _place_all(self, records: Items[BlockRecord], start: int) -> tuple[list[KVBlock], bool]:
-        """Puts a chain into the pool, up to what there is no room for, or is not what it seems.
-
-        A file may be sound to the last bit and yet not hold what this model keeps: whoever made
-        it need not have been Stoker.
-
-        Args:
-            records: The chain.
-            start: Tokens before it.
-
-        Returns:
-            Held blocks, and whether there was room for all that was to be put there.
-        """
-        blocks: list[KVBlock] = []
-        for record in records:
-            try:
-                block = self._place(record, start)
-            except PayloadError as error:
-                self._tier.set_aside(record.block_hash, str(error))
-                return blocks, True
-            if block is None:
-                return blocks, False
-            blocks.append(block)
-            start += len(record.token_ids)
-        return blocks, True
-
-    def _place(self, record: BlockRecord, start: int) -> KVBlock | None:
-        """A held block with a record's content; None when there is no room for it."""
-        known = self._pool.lookup(record.block_hash)
-        if known is not None:
-            return self._pool.acquire(known)
-        is_full = len(record.token_ids) == BLOCK_TOKENS
-        is_checkpoint = self._spec.needs_checkpoints and not is_full
-        num_slots = checkpoint_slots(self._spec) if is_checkpoint else 1
-        if not self._make_room(num_slots):
-            return None
-        span = PayloadSpan(start, len(record.token_ids), is_checkpoint)
-        payload: Any = self._mover.from_bytes(record.tensors, span)
-        block = self._pool.allocate(num_slots)
-        if is_full or is_checkpoint:
-            return self._pool.seal(
-                block, record.block_hash, record.token_ids, payload, record.parent_hash
-            )
-        block.token_ids, block.payload = record.token_ids, payload
-        return block
 
     def warm(self, agent: Agent, done: Callable[[int], None]) -> None:
         """Brings an agent's whole cache into memory.
@@ -247,14 +203,12 @@ class ReadAhead:
         if saved is None or len(agent.token_ids) >= saved.num_tokens:
             raise NotOnDiskError(agent.agent_id, is_in_memory=bool(agent.token_ids))
         self.reads.begin(agent, saved.num_tokens, self._clock())
-        self._read(list(saved.block_hashes), partial(self._warmed, agent, done))
+        arrival = Arrival([], 0, self._placer, is_given_up=lambda: False)
+        self._read(list(saved.block_hashes), arrival, partial(self._warmed, agent, done))
 
-    def _warmed(
-        self, agent: Agent, done: Callable[[int], None], records: Items[BlockRecord]
-    ) -> None:
-        num_read = sum(len(record.token_ids) for record in records)
-        self.reads.end(agent, num_read, self._clock())
-        table, _ = self._place_all(records, 0)
+    def _warmed(self, agent: Agent, done: Callable[[int], None], arrival: Arrival) -> None:
+        self.reads.end(agent, arrival.num_read_tokens, self._clock())
+        table = arrival.table
         token_ids = tuple(token for block in table for token in block.token_ids)
         is_gone = self._agents.find(agent.agent_id, agent.namespace) is not agent
         # A turn may have started or ended meanwhile; what it left is newer.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import signal
 import sys
 import time
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from app.terminal import TerminalFile
 from benchmarks.servers import await_ready, free_port
 from benchmarks.terminal import Terminal
 
@@ -42,3 +45,19 @@ def test_a_closed_terminal_ends_it(home: Path, starter: tuple[str, ...]) -> None
     # Only the first program on a terminal is told by a signal that it is closed.
     terminal = running(home, *starter)
     assert terminal.hang_up() in (0, -signal.SIGHUP)
+
+
+@pytest.mark.parametrize("starter", [(), ("sh", "-c", 'trap : HUP; "$@"; exit $?', "sh")])
+def test_a_closed_terminal_ends_the_demo(starter: tuple[str, ...]) -> None:
+    terminal = Terminal([*starter, sys.executable, "-m", "app.cli", "demo"], {})
+    terminal.wait_for("agents", 30)
+    assert terminal.hang_up() in (0, -signal.SIGHUP)
+
+
+def test_drawing_on_a_closed_terminal_goes_nowhere() -> None:
+    ours, theirs = pty.openpty()
+    drawing = TerminalFile(theirs, "w")
+    assert drawing.write(b"seen") == 4
+    os.close(ours)
+    assert drawing.write(memoryview(b"unseen")) == 6
+    drawing.close()

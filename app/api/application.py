@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from app.api.admin import admin_router
 from app.api.agents import agents_router
-from app.api.anthropic import anthropic_router
+from app.api.anthropic.routes import anthropic_router
 from app.api.errors import (
     CLIENT_GONE_STATUS,
     ClientGoneError,
@@ -19,7 +19,9 @@ from app.api.errors import (
 from app.api.guard import Guard, error_response
 from app.api.health import health_router
 from app.api.models import models_router
-from app.api.openai import openai_router
+from app.api.openai.chat import chat_router
+from app.api.openai.completions import completions_router
+from app.api.openai.responses import responses_router
 from app.api.service import TurnService
 from app.api.telemetry import App, Telemetry, record_of
 from app.api.transfers import transfers_router
@@ -33,7 +35,9 @@ def build_app(service: TurnService) -> App:
     metrics = Metrics(lambda: service.engine.snapshot)
     api = FastAPI(title="Stoker", version=__version__, docs_url=None, redoc_url=None)
     api.include_router(anthropic_router(service))
-    api.include_router(openai_router(service))
+    api.include_router(chat_router(service))
+    api.include_router(completions_router(service))
+    api.include_router(responses_router(service))
     api.include_router(models_router(service))
     api.include_router(transfers_router(service.engine, service.settings.transfer_folder))
     api.include_router(agents_router(service.engine))

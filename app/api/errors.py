@@ -23,6 +23,9 @@ from engine.errors import (
     UnavailableError,
 )
 
+MAX_ID_CHARS = 100
+"""As much of an id that a client sent is repeated to it."""
+
 
 class BindError(StokerError):
     """The API's address cannot be bound."""
@@ -80,6 +83,25 @@ class MethodNotAllowedError(StokerError):
     """The path exists, with other methods."""
 
 
+class ResponseNotFoundError(StokerError):
+    """No response of that id is stored here, or it is another key's."""
+
+    def __init__(self, response_id: str, advice: str = "") -> None:
+        super().__init__(
+            f"there is no response {response_id[:MAX_ID_CHARS]!r}: it was not stored, or was "
+            f"forgotten since{advice}"
+        )
+
+
+class PreviousResponseNotFoundError(ResponseNotFoundError):
+    """A request goes on from a response that is not stored here."""
+
+    def __init__(self, response_id: str) -> None:
+        super().__init__(
+            response_id, "; send the whole conversation as input, without previous_response_id"
+        )
+
+
 class ClientGoneError(StokerError):
     """The client closed its connection; nobody reads the answer."""
 
@@ -128,6 +150,11 @@ _KINDS: tuple[tuple[type[StokerError], ErrorKind], ...] = (
     (TurnAbortedError, ErrorKind(403, "permission_error", "permission_error", "turn_aborted")),
     (ModelNotFoundError, ErrorKind(404, "not_found_error", _INVALID, "model_not_found")),
     (AgentNotFoundError, ErrorKind(404, "not_found_error", _INVALID, "agent_not_found")),
+    (
+        PreviousResponseNotFoundError,
+        ErrorKind(404, "not_found_error", _INVALID, "previous_response_not_found"),
+    ),
+    (ResponseNotFoundError, ErrorKind(404, "not_found_error", _INVALID, "response_not_found")),
     (RouteNotFoundError, ErrorKind(404, "not_found_error", _INVALID, "not_found")),
     (MethodNotAllowedError, ErrorKind(405, _INVALID, _INVALID, "method_not_allowed")),
     (AgentBusyError, ErrorKind(409, _INVALID, _INVALID, "agent_busy")),

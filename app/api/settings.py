@@ -30,6 +30,8 @@ class ApiSettings:
         body_limit_bytes: Longest request body.
         transfer_folder: Where agents' files lie while they go out or come in; None lets none.
         transfer_limit_bytes: Longest file of an agent that is taken in.
+        max_stored_responses: Responses that later requests may go on from.
+        max_stored_response_bytes: Bytes of their texts.
         ping_s: Seconds of silence after which a stream sends a ping.
     """
 
@@ -42,4 +44,6 @@ class ApiSettings:
     body_limit_bytes: int = DEFAULT_BODY_LIMIT_BYTES
     transfer_folder: Path | None = None
     transfer_limit_bytes: int = DEFAULT_TRANSFER_LIMIT_BYTES
+    max_stored_responses: int = 1000
+    max_stored_response_bytes: int = 64 * 1024 * 1024
     ping_s: float = 10.0

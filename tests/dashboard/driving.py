@@ -40,8 +40,8 @@ async def by_palette(pilot: Pilot[bool], title: str) -> None:
 
 
 async def until(pilot: Pilot[bool], holds: Callable[[], bool]) -> None:
-    """Waits until something holds, for two seconds at most."""
-    for _ in range(80):
+    """Waits until something holds, for ten seconds at most."""
+    for _ in range(400):
         if holds():
             return
         await pilot.pause(0.025)

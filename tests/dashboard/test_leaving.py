@@ -16,6 +16,7 @@ from engine.scripted import ScriptedEngine
 from engine.scripted_scenes import SCENES
 from engine.scripted_still import StillScene
 from engine.snapshot import EMPTY_SNAPSHOT, EngineStatus
+from tests.dashboard.driving import until
 from tests.dashboard.screen_text import screen_text, toasts
 
 ROOT = Path(__file__).parents[2]
@@ -57,11 +58,7 @@ async def test_ctrl_c_works_over_a_question_too() -> None:
     app, engine = still_app("busy")
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.press("x", "ctrl+c")
-        for _ in range(80):
-            if app._exit:
-                break
-            await pilot.pause(0.025)
-        assert app._exit
+        await until(pilot, lambda: app._exit)
     assert engine.snapshot.status is EngineStatus.STOPPED
 
 
@@ -77,10 +74,9 @@ async def test_the_engine_starts_after_the_first_paint() -> None:
     app = StokerApp(engine, address="127.0.0.1:8000")
     assert engine.snapshot is EMPTY_SNAPSHOT
     async with app.run_test(size=(120, 40)) as pilot:
-        await pilot.pause(0.4)
+        await until(pilot, lambda: "claude repo-a" in screen_text(app))
         assert len(painted_before_start) == 1
         assert "starting the engine" in painted_before_start[0]
-        assert "claude repo-a" in screen_text(app)
 
 
 def test_importing_the_dashboard_pulls_in_no_engine_room() -> None:
@@ -115,11 +111,7 @@ async def test_quitting_an_engine_that_failed_is_quick() -> None:
     started = time.monotonic()
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("q")
-        for _ in range(80):
-            if app._exit:
-                break
-            await pilot.pause(0.025)
-        assert app._exit
+        await until(pilot, lambda: app._exit)
     assert time.monotonic() - started < 5.0
 
 

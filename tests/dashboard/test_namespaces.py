@@ -8,6 +8,7 @@ from app.dashboard.app import StokerApp
 from engine.commands import Command, PinAgent
 from engine.messages import ChatFormat
 from engine.snapshot import AgentRow, EngineSnapshot, EngineStatus, ModelRow
+from tests.dashboard.driving import until
 from tests.dashboard.screen_text import screen_text
 from widgets.lane_list import LaneList
 
@@ -45,10 +46,8 @@ async def test_each_lane_is_its_own_agent() -> None:
     engine = StillEngine()
     app = StokerApp(engine, address="127.0.0.1:8000")
     async with app.run_test(size=(160, 45)) as pilot:
-        await pilot.pause(0.4)
-        shown = screen_text(app)
-        assert "alice: repo" in shown
-        assert "bob: repo" in shown
+        await until(pilot, lambda: "alice: repo" in screen_text(app))
+        assert "bob: repo" in screen_text(app)
         lanes = app.screen.query_one(LaneList)
         await pilot.press("down")
         await pilot.press("p")
@@ -57,6 +56,6 @@ async def test_each_lane_is_its_own_agent() -> None:
         assert lanes.selected is not None
         assert lanes.selected.key == ROWS[1].key, "the cursor stays on its agent"
         await pilot.press("p")
-        await pilot.pause(0.2)
+        await pilot.pause()
     pins = [command for command in engine.sent if isinstance(command, PinAgent)]
     assert [(pin.namespace, pin.agent_id) for pin in pins] == [("bob", "repo")] * 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from textual.pilot import Pilot
 
 from app.dashboard.app import StokerApp
 from app.dashboard.screenshots import demo_app, still_app
@@ -13,6 +14,7 @@ from engine.scripted_scenes import busy
 from engine.scripted_still import StillScene
 from engine.snapshot import EngineSnapshot
 from styles.themes import DARK
+from tests.dashboard.driving import until
 from tests.dashboard.screen_text import screen_text
 from widgets.batch import BatchPane
 from widgets.block_map import BlockMapPane
@@ -42,11 +44,19 @@ def _count_renders(monkeypatch: pytest.MonkeyPatch, widget: type, counts: dict[s
     monkeypatch.setattr(widget, "render", render)
 
 
+async def settled(pilot: Pilot[bool], draws: dict[str, int]) -> dict[str, int]:
+    """The counts once the first drawing is over."""
+    before: dict[str, int] = {}
+    while draws != before:
+        before = dict(draws)
+        await pilot.pause(0.5)
+    return before
+
+
 async def test_nothing_is_drawn_while_nothing_changes(draws: dict[str, int]) -> None:
     app, _ = still_app("busy")
     async with app.run_test(size=(120, 40)) as pilot:
-        await pilot.pause(0.5)
-        before = dict(draws)
+        before = await settled(pilot, draws)
         await pilot.pause(1.5)
         assert draws == before
 
@@ -54,11 +64,10 @@ async def test_nothing_is_drawn_while_nothing_changes(draws: dict[str, int]) -> 
 async def test_hidden_panes_do_not_draw(draws: dict[str, int]) -> None:
     app, engine = demo_app(40)
     async with app.run_test(size=(80, 24)) as pilot:
-        await pilot.pause(0.5)
-        before = dict(draws)
+        before = await settled(pilot, draws)
         engine._clock = lambda: 45.0
-        await pilot.pause(0.6)
-        assert draws["Header"] > before["Header"]
+        await until(pilot, lambda: draws["Header"] > before["Header"])
+        await pilot.pause(0.3)
         for hidden in ("BatchPane", "BlockMapPane", "ThroughputPane"):
             assert draws[hidden] == before[hidden]
 
@@ -86,8 +95,8 @@ async def test_only_lanes_that_changed_are_drawn_again() -> None:
 
         lanes.render_line = render_line  # type: ignore[assignment, method-assign]
         now[0] = 77.0
-        await pilot.pause(0.8)
-        assert "77 tok" in screen_text(app)
+        await until(pilot, lambda: "77 tok" in screen_text(app))
+        await pilot.pause(0.3)
         assert set(drawn) == {2}
 
 

@@ -58,6 +58,10 @@ class DiskCore:
         except queue.Empty:
             return
 
+    def do_next(self) -> None:
+        """Does the next thing that is posted."""
+        self._posted.get(timeout=LIMIT_S)()
+
     def run(self) -> None:
         """Steps until nothing is left to do."""
         deadline_s = time.monotonic() + LIMIT_S

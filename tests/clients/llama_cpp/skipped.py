@@ -18,9 +18,7 @@ _VISION = "a model that sees, and a download"
 _REASONING = "a template that renders earlier reasoning; the bundled model's has none"
 _EMPTY = "wants 200 for no messages; Anthropic's API and this one say 400"
 _LAST_TURNS = "two assistant messages in a row are no mistake to this API"
-_CONTINUE = (
-    "add_generation_prompt and continue_final_message: fields of other servers, not read here"
-)
+_OTHERS = "add_generation_prompt and continue_final_message: fields of other servers, not read here"
 _CORS = "there are no CORS headers here, on purpose"
 _MEDIA = "images from files of the server are not read here, on purpose"
 
@@ -39,7 +37,7 @@ SKIPPED: dict[str, str] = {
     "test_chat_completion.py::test_chat_template": _TEMPLATE,
     "test_chat_completion.py::test_chat_template_assistant_prefill": _TEMPLATE,
     "test_chat_completion.py::test_chat_template_continue_final_message_vllm_compat": _TEMPLATE,
-    "test_chat_completion.py::test_chat_template_continue_final_message_mutual_exclusion": _CONTINUE,
+    "test_chat_completion.py::test_chat_template_continue_final_message_mutual_exclusion": _OTHERS,
     "test_chat_completion.py::test_invalid_chat_completion_req[messages7": _LAST_TURNS,
     "test_chat_completion.py::test_verbose_debug": _TEMPLATE,
     "test_chat_completion.py::test_apply_chat_template": _ROUTE,
