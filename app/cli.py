@@ -7,6 +7,7 @@ Importing this module is cheap on purpose. What a command needs is imported when
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import sys
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from typing import NoReturn
 from app.agents_command import add_agents
 from app.bench_command import add_bench
 from app.config import BUNDLED_MODEL, SETTING_FIELDS, ConfigError, Settings, load_settings
+from app.launch_command import add_launch
 from app.paths import find_paths
 from app.version import __version__
 from engine.errors import DataFolderInUseError, InvalidRequestError, ModelNotFoundError, StokerError
@@ -34,6 +36,7 @@ examples:
   stoker demo                     see the dashboard at work, without a model
   stoker generate "Why is the sky blue?" --max-tokens 80
   stoker agents list              the agents of a Stoker that runs
+  stoker launch claude            Claude Code on this machine's model
   stoker doctor                   check this machine
   stoker config show              every setting, its value and where it came from
 """
@@ -81,7 +84,24 @@ def _exit_status(error: StokerError) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line and exits like every other user's error."""
+    """Says what is wrong in one line and exits like every other user's error.
+
+    Attributes:
+        passes_on: Whether what stands behind ``--`` is for another program, and left alone.
+    """
+
+    passes_on = False
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str], namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parses what is its own."""
+        if not self.passes_on:
+            return super().parse_known_args(args, namespace)
+        own = list(itertools.takewhile(lambda word: word != "--", args))
+        parsed, unknown = super().parse_known_args(own, namespace)
+        parsed.passed_on = list(args[len(own) + 1 :])
+        return parsed, unknown
 
     def error(self, message: str) -> NoReturn:
         self.exit(EXIT_USER, f"stoker: {message}; see `{self.prog} --help`\n")
@@ -110,6 +130,7 @@ def _parser() -> _Parser:
 
     _add_generate(commands, settings)
     add_agents(commands, settings)
+    add_launch(commands, settings)
     add_bench(commands, _settings_parser(without="kv_bits"))
 
     doctor = commands.add_parser("doctor", help="check this machine", parents=[settings])

@@ -139,15 +139,16 @@ def test_forms_reach_the_grammar_in_the_clients_order(served: Served) -> None:
         {"type": "text"},
         {"type": "json_object"},
         {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}},
+        {"type": "json_object", "schema": schema},
     ]
     for form in forms:
         body = {"model": "", "messages": HELLO, "response_format": form}
         assert served.http.post(ROUTE, json=body).status_code == 200
     assert isinstance(served.engine.chat_format, ByteChatFormat)
-    free, any_object, with_schema = served.engine.chat_format.wishes
+    free, any_object, with_schema, beside = served.engine.chat_format.wishes
     assert free[1:] == (None, False)
     assert any_object[1:] == (None, True)
-    assert with_schema[1] == json.dumps(schema)
+    assert with_schema[1:] == beside[1:] == (json.dumps(schema), False)
 
 
 class Capital(BaseModel):

@@ -55,7 +55,9 @@ def _form(fields: Fields, described: Fields | None) -> ReplyForm:
     if kind == "text":
         return ReplyForm()
     if kind == "json_object":
-        return ReplyForm(any_object=True)
+        # llama.cpp's clients put a schema here; one that is sent is not passed over.
+        schema = fields.child("schema")
+        return ReplyForm(any_object=True) if schema is None else _schema_form(schema)
     if kind != "json_schema":
         raise fields.error("type", "must be text, json_object or json_schema")
     if described is None:
@@ -63,5 +65,9 @@ def _form(fields: Fields, described: Fields | None) -> ReplyForm:
     schema = described.child("schema")
     if schema is None:
         raise described.error("schema", "field required")
+    return _schema_form(schema)
+
+
+def _schema_form(schema: Fields) -> ReplyForm:
     # In the client's order: a model writes the properties in the order of the schema.
     return ReplyForm(schema_json=json.dumps(schema.values, ensure_ascii=False))
