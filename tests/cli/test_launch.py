@@ -315,8 +315,9 @@ def test_a_server_is_started_where_none_runs_and_ends_with_the_client(
 ) -> None:
     (stoker_home / "models").symlink_to(bundled_models_dir)
     # What lies in the folder of the client is none of the server's business.
-    (tmp_path / "app").mkdir()
-    (tmp_path / "app" / "__init__.py").write_text("raise SystemExit('not ours')")
+    for name in ("app", "argparse"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit('not ours')")
     port = port or str(free_port())
     program = "import sys; sys.path.insert(0, sys.argv.pop(1)); from app.cli import main"
 
