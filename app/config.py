@@ -88,7 +88,10 @@ class Settings:
     """
 
     model: str = _setting(
-        BUNDLED_MODEL, parse_text, "MODEL", "bundled, or the path of a model folder"
+        BUNDLED_MODEL,
+        parse_text,
+        "MODEL",
+        "bundled, an id of `stoker models list`, or the path of a model folder",
     )
     host: str = _setting("127.0.0.1", parse_text, "ADDRESS", "where the API listens")
     port: int = _setting(
