@@ -27,7 +27,7 @@ def agents_table(agents: Sequence[AgentRow]) -> str:
     """All agents, a line each."""
     if not agents:
         return "no agents yet; they appear when clients send their first turn"
-    return _table(_HEADINGS, [_agent_cells(agent) for agent in agents], _RIGHT)
+    return table(_HEADINGS, [_agent_cells(agent) for agent in agents], _RIGHT)
 
 
 def _agent_cells(agent: AgentRow) -> tuple[str, ...]:
@@ -107,10 +107,11 @@ def _turns_table(turns: Sequence[TurnRow]) -> str:
         )
         for turn in turns
     ]
-    return _table(headings, rows, (True, False, True, True, True, False, False))
+    return table(headings, rows, (True, False, True, True, True, False, False))
 
 
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool]) -> str:
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool]) -> str:
+    """Columns as wide as they must be; ``right`` tells which are flush right."""
     lines = [headings, *rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(headings))]
     return "\n".join(

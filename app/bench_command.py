@@ -15,6 +15,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from app.config import SETTING_FIELDS, Settings, load_settings
+from app.models_command import check_model
 from app.paths import find_paths
 from engine.cache.quantisation import (
     KV_BITS,
@@ -77,6 +78,7 @@ def _bits(text: str) -> tuple[int, ...]:
 def _run(arguments: argparse.Namespace) -> int:
     given = vars(arguments)
     settings = load_settings({name: given[name] for name in SETTING_FIELDS if name in given})
+    check_model(settings)
     from app.compose import engine_settings
     from engine.kv_bench import KVBench
 

@@ -11,13 +11,13 @@ import itertools
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NoReturn
 
 from app.agents_command import add_agents
 from app.bench_command import add_bench
-from app.config import BUNDLED_MODEL, SETTING_FIELDS, ConfigError, Settings, load_settings
+from app.config import SETTING_FIELDS, ConfigError, Settings, load_settings
 from app.launch_command import add_launch
+from app.models_command import add_models, check_model
 from app.paths import find_paths
 from app.version import __version__
 from engine.errors import DataFolderInUseError, InvalidRequestError, ModelNotFoundError, StokerError
@@ -37,6 +37,7 @@ examples:
   stoker generate "Why is the sky blue?" --max-tokens 80
   stoker agents list              the agents of a Stoker that runs
   stoker launch claude            Claude Code on this machine's model
+  stoker models list              the models on this machine
   stoker doctor                   check this machine
   stoker config show              every setting, its value and where it came from
 """
@@ -131,6 +132,7 @@ def _parser() -> _Parser:
     _add_generate(commands, settings)
     add_agents(commands, settings)
     add_launch(commands, settings)
+    add_models(commands)
     add_bench(commands, _settings_parser(without="kv_bits"))
 
     doctor = commands.add_parser("doctor", help="check this machine", parents=[settings])
@@ -196,14 +198,10 @@ def _servable_settings(arguments: argparse.Namespace) -> Settings:
     """Settings whose model is there, as far as a glance can tell.
 
     Raises:
-        ConfigError: The model's folder is not there.
+        ConfigError: The model is not there, or nothing here can run it.
     """
     settings = _settings(arguments)
-    if settings.model != BUNDLED_MODEL and not Path(settings.model, "config.json").is_file():
-        raise ConfigError(
-            f"{settings.origins['model']}: {settings.model!r} is not a folder with a config.json; "
-            f"name one, or use {BUNDLED_MODEL!r}"
-        )
+    check_model(settings)
     return settings
 
 

@@ -65,7 +65,10 @@ class Settings(AccessSettings):
     """
 
     model: str = setting(
-        BUNDLED_MODEL, parse_text, "MODEL", "bundled, or the path of a model folder"
+        BUNDLED_MODEL,
+        parse_text,
+        "MODEL",
+        "bundled, an id of `stoker models list`, or the path of a model folder",
     )
     unknown_model: Literal["active", "reject"] = setting(
         "active",

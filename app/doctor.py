@@ -19,7 +19,8 @@ import psutil
 from app.address import api_url
 from app.claude_settings import overrides
 from app.clients import CLIENTS, claude_address
-from app.config import Settings
+from app.config import BUNDLED_MODEL, Settings
+from app.models_command import refusal_of
 from app.paths import Paths
 from app.version import __version__
 
@@ -183,12 +184,11 @@ def check_compiler() -> list[Finding]:
 
 def check_model(reference: str, models_dir: Path) -> list[Finding]:
     """The model that would be loaded; its weights are read and compared with their checksums."""
-    from engine.models import bundled, catalog
+    from engine.models import bundled
 
-    if reference != catalog.BUNDLED:
-        is_model = (Path(reference).expanduser() / "config.json").is_file()
-        text = reference if is_model else f"{reference} is not a folder with a config.json"
-        return [Finding("model", Health.OK if is_model else Health.BAD, text)]
+    if reference != BUNDLED_MODEL:
+        refusal = refusal_of(reference)
+        return [Finding("model", Health.BAD if refusal else Health.OK, refusal or reference)]
     source, folder = bundled.find_gguf(), bundled.bundled_folder(models_dir)
     faults = bundled.bundled_faults(models_dir, full=True)
     if not faults:

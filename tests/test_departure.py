@@ -15,6 +15,9 @@ from app.terminal import TerminalFile
 from benchmarks.servers import await_ready, free_port
 from benchmarks.terminal import Terminal
 
+STARTER = ("sh", "-c", 'trap : HUP; "$@"; exit $?', "sh")
+"""A program that starts another one and leaves it to look after itself."""
+
 
 @pytest.fixture
 def home(tmp_path: Path, bundled_models_dir: Path) -> Path:
@@ -40,16 +43,15 @@ def test_a_signal_leaves_the_terminal_as_it_was(home: Path) -> None:
     assert b"\x1b[?25h" in terminal.output
 
 
-@pytest.mark.parametrize("starter", [(), ("sh", "-c", 'trap : HUP; "$@"; exit $?', "sh")])
+@pytest.mark.parametrize("starter", [(), STARTER])
 def test_a_closed_terminal_ends_it(home: Path, starter: tuple[str, ...]) -> None:
     # Only the first program on a terminal is told by a signal that it is closed.
     terminal = running(home, *starter)
     assert terminal.hang_up() in (0, -signal.SIGHUP)
 
 
-@pytest.mark.parametrize("starter", [(), ("sh", "-c", 'trap : HUP; "$@"; exit $?', "sh")])
-def test_a_closed_terminal_ends_the_demo(starter: tuple[str, ...]) -> None:
-    terminal = Terminal([*starter, sys.executable, "-m", "app.cli", "demo"], {})
+def test_a_closed_terminal_ends_the_demo() -> None:
+    terminal = Terminal([*STARTER, sys.executable, "-m", "app.cli", "demo"], {})
     terminal.wait_for("agents", 30)
     assert terminal.hang_up() in (0, -signal.SIGHUP)
 

@@ -12,8 +12,8 @@ from typing import Any
 from engine.errors import ModelLoadError, ModelNotFoundError
 from engine.models.bundled import BUNDLED_MODEL_ID, bundled_folder, ensure
 from engine.models.folder import Manifest, hash_file, write_whole
+from engine.models.places import BUNDLED, find_place
 
-BUNDLED = "bundled"
 _STAMPS_FOLDER = ".fingerprints"
 
 
@@ -39,12 +39,13 @@ def find_model(
     """Finds a model, preparing it first where needed. Never downloads.
 
     Args:
-        reference: ``bundled``, or the path of a folder with ``config.json``.
+        reference: ``bundled``, the path of a folder with ``config.json``, or an id of the
+            catalogue.
         models_dir: The folder that holds converted models.
         progress: Told the share that is done (0-1) and what is being done; may raise to cancel.
 
     Raises:
-        ModelNotFoundError: There is no such folder.
+        ModelNotFoundError: There is no such model.
         ModelLoadError: It is not a model, or cannot be prepared; the message says why.
     """
     if reference == BUNDLED:
@@ -52,13 +53,13 @@ def find_model(
         stamps = Manifest.read(folder).files
         hashes = {name: stamp.sha256 for name, stamp in stamps.items() if _counts(name)}
         return ModelSource(model_id=BUNDLED_MODEL_ID, path=folder, fingerprint=_fingerprint(hashes))
-    folder = Path(reference).expanduser().resolve()
-    _check_folder(folder, reference)
+    model_id, folder = _locate(reference, models_dir)
+    _check_folder(folder)
     try:
         hashes = _hash_files(folder, models_dir / _STAMPS_FOLDER, progress)
     except OSError as error:
         raise ModelLoadError(f"cannot read the model in {folder}: {error}") from error
-    return ModelSource(model_id=folder.name, path=folder, fingerprint=_fingerprint(hashes))
+    return ModelSource(model_id=model_id, path=folder, fingerprint=_fingerprint(hashes))
 
 
 def known_fingerprint(reference: str, models_dir: Path) -> str | None:
@@ -75,8 +76,8 @@ def known_fingerprint(reference: str, models_dir: Path) -> str | None:
             stamps = Manifest.read(bundled_folder(models_dir)).files
             hashes = {name: stamp.sha256 for name, stamp in stamps.items() if _counts(name)}
             return _fingerprint(hashes)
-        return _remembered_fingerprint(Path(reference).expanduser().resolve(), models_dir)
-    except (OSError, ModelLoadError):
+        return _remembered_fingerprint(_locate(reference, models_dir)[1], models_dir)
+    except (OSError, ModelLoadError, ModelNotFoundError):
         return None
 
 
@@ -96,9 +97,16 @@ def _stamps_path(folder: Path, stamps_dir: Path) -> Path:
     return stamps_dir / f"{hashlib.sha256(bytes(folder)).hexdigest()}.json"
 
 
-def _check_folder(folder: Path, reference: str) -> None:
-    if not folder.is_dir():
-        raise ModelNotFoundError(reference, (BUNDLED, "the path of a model folder"))
+def _locate(reference: str, models_dir: Path) -> tuple[str, Path]:
+    """A model's name and folder; a path comes before an id of the same spelling."""
+    folder = Path(reference).expanduser().resolve()
+    if folder.is_dir():
+        return folder.name, folder
+    place = find_place(reference, models_dir)
+    return place.model_id, place.folder.resolve()
+
+
+def _check_folder(folder: Path) -> None:
     for pattern in ("config.json", "tokenizer.json", "model*.safetensors"):
         if not any(folder.glob(pattern)):
             raise ModelLoadError(f"{folder} is not a model folder: it has no {pattern}")

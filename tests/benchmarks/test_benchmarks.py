@@ -54,6 +54,7 @@ def test_pool_scale_measures_every_operation_and_the_disk(
     assert "evict for room: 100" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_http_overhead_asks_one_engine_both_ways_and_holds_streams(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

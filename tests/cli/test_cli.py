@@ -112,8 +112,8 @@ def test_dashboard_that_nobody_could_see_is_refused(tmp_path: Path) -> None:
         (["generate", "hi", "--max-tokens", "0"], "max_tokens must be between 1"),
         (["generate", "hi", "--temperature", "-1"], "temperature must be between"),
         (["serve", "--allow-remote"], "needs a key"),
-        (["serve", "--model", "/no/such"], "--model: '/no/such' is not a folder"),
-        (["generate", "hi", "--model", "/no/such"], "use 'bundled'"),
+        (["serve", "--model", "/no/such"], "--model: model '/no/such' is not here"),
+        (["generate", "hi", "--model", "/no/such"], "available: bundled"),
     ],
 )
 def test_users_error_is_one_line_and_exit_1(arguments: list[str], complaint: str) -> None:
@@ -170,3 +170,13 @@ def test_reader_that_stops_reading_is_no_error() -> None:
 
     assert run.stderr == ""
     assert run.stdout.startswith("setting")
+
+
+def test_models_are_listed_and_shown_as_json(tmp_path: Path) -> None:
+    variables = {"STOKER_HOME": str(tmp_path), "HF_HUB_CACHE": str(tmp_path), "HOME": str(tmp_path)}
+
+    listed = json.loads(stoker("models", "list", "--json", **variables).stdout)["models"]
+    shown = json.loads(stoker("models", "show", "bundled", "--json", **variables).stdout)
+
+    assert listed == [shown]
+    assert shown["model_id"] == "bundled"

@@ -39,7 +39,7 @@ def test_model_that_is_not_there_is_bad_and_exit_2() -> None:
     run = run_doctor("--quiet", "--model", "/no/such/model", "--port", "0")
 
     assert run.returncode == 2
-    assert "bad   model  /no/such/model is not a folder with a config.json" in run.stdout
+    assert "bad   model  model '/no/such/model' is not here; available: " in run.stdout
     assert "ok " not in run.stdout
 
 

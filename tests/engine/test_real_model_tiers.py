@@ -104,15 +104,15 @@ def test_in_a_small_pool_the_disk_takes_over_without_changing_a_token(
 def test_preempted_in_the_middle_of_a_reply_it_goes_on_as_if_nothing_was(
     bundled_models_dir: Path, plain: Engine, tmp_path: Path
 ) -> None:
-    # Each prompt fits one block, and each reply outgrows it: five blocks are too few for four.
+    # Each prompt fits one block, and each reply outgrows it: four blocks are too few for three.
     prompts = {
-        f"grower-{number}": f"Story {number}. " + FILLER * 12 + "Go on." for number in range(4)
+        f"grower-{number}": f"Story {number}. " + FILLER * 12 + "Go on." for number in range(3)
     }
-    alone = {name: answered_alone(plain, prompt, max_tokens=64) for name, prompt in prompts.items()}
+    alone = {name: answered_alone(plain, prompt, max_tokens=48) for name, prompt in prompts.items()}
     with running_engine(
-        bundled_models_dir, tmp_path, 5 * plain.snapshot.pool.block_bytes
+        bundled_models_dir, tmp_path, 4 * plain.snapshot.pool.block_bytes
     ) as engine:
-        together = ask_together(engine, prompts, max_tokens=64)
+        together = ask_together(engine, prompts, max_tokens=48)
         time.sleep(0.2)
         assert "preempt" in {event.kind for event in engine.snapshot.events}
     assert {name: answer.token_ids for name, answer in together.items()} == alone
