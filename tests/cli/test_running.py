@@ -70,9 +70,15 @@ def test_generate_stops_at_a_stop_string_without_showing_it() -> None:
     assert run.stdout == "The capital of France is\n"
 
 
-def test_model_that_does_not_load_is_one_line_and_exit_2(tmp_path: Path) -> None:
+def test_model_that_does_not_load_is_one_line_and_exit_2(
+    tmp_path: Path, bundled_model_dir: Path
+) -> None:
     """The process ends right after the engine's thread, which must not abort it."""
-    (tmp_path / "config.json").write_text("{}")
+    for file in bundled_model_dir.iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    # Nothing that a glance at the folder tells.
+    (tmp_path / "tokenizer.json").unlink()
+    (tmp_path / "tokenizer.json").write_text("{}")
     run = subprocess.run(
         [*COMMAND, "generate", "hi", "--model", str(tmp_path)],
         capture_output=True,
@@ -84,6 +90,21 @@ def test_model_that_does_not_load_is_one_line_and_exit_2(tmp_path: Path) -> None
     assert run.stdout == ""
     assert run.stderr.count("\n") == 1
     assert "tokenizer.json" in run.stderr
+
+
+def test_a_folder_that_is_no_model_is_one_line_and_exit_1(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    run = subprocess.run(
+        [*COMMAND, "generate", "hi", "--model", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert run.returncode == 1
+    assert run.stdout == ""
+    assert run.stderr.count("\n") == 1
+    assert "model_type" in run.stderr
 
 
 @pytest.mark.usefixtures("ready_home")
