@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from app.config import SETTING_FIELDS, Settings, load_settings
+from app.address import api_url
+from app.config import SETTING_FIELDS, load_settings
 from engine.errors import InvalidRequestError
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ examples:
   stoker agents export nightly nightly.stoker-agent
   stoker agents import nightly.stoker-agent --id nightly-2 --url http://10.0.0.5:8000 --key KEY
 """
-_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 def add_agents(commands: Parsers, settings: argparse.ArgumentParser) -> None:
@@ -86,17 +86,12 @@ def _run(arguments: argparse.Namespace) -> int:
 
     given = vars(arguments)
     settings = load_settings({name: given[name] for name in SETTING_FIELDS if name in given})
-    client = AgentsClient(arguments.url or _address(settings), arguments.key or settings.api_key)
+    client = AgentsClient(arguments.url or api_url(settings), arguments.key or settings.api_key)
     body, text = _act(client, arguments)
     if arguments.json:
         text = json.dumps(body, indent=2, ensure_ascii=False)
     sys.stdout.write(f"{text}\n")
     return 0
-
-
-def _address(settings: Settings) -> str:
-    host = _WILDCARDS.get(settings.host, settings.host)
-    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
 
 
 def _act(client: AgentsClient, arguments: argparse.Namespace) -> tuple[Any, str]:
@@ -171,7 +166,7 @@ def _export(client: AgentsClient, arguments: argparse.Namespace) -> tuple[Any, s
         target /= archive_name(arguments.id)
     if target.exists() and not arguments.force:
         raise InvalidRequestError(f"{target} is there already; name another file, or add --force")
-    num_bytes = client.download(agent_path(arguments.id, "export"), target)
+    num_bytes = client.download(agent_path(arguments.id, "export"), target).num_bytes
     body = {"agent_id": arguments.id, "file": str(target), "num_bytes": num_bytes}
     return body, f"{clean(arguments.id)} exported, {short_bytes(num_bytes)} in {target}"
 

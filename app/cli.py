@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import NoReturn
 
 from app.agents_command import add_agents
+from app.attach_command import add_attach, add_readonly
 from app.bench_command import add_bench
 from app.config import BUNDLED_MODEL, SETTING_FIELDS, ConfigError, Settings, load_settings
 from app.paths import find_paths
+from app.terminal import require_terminal
 from app.version import __version__
 from engine.errors import DataFolderInUseError, InvalidRequestError, ModelNotFoundError, StokerError
 
@@ -33,10 +35,16 @@ examples:
   stoker serve --model ./my-model serve without the dashboard
   stoker demo                     see the dashboard at work, without a model
   stoker generate "Why is the sky blue?" --max-tokens 80
+  stoker attach http://127.0.0.1:8000
+                                  the dashboard of a Stoker that runs
   stoker agents list              the agents of a Stoker that runs
   stoker doctor                   check this machine
   stoker config show              every setting, its value and where it came from
 """
+
+
+_FLAGS_OF_SOME = {"readonly": ("", "attach")}
+"""Flags that may stand before the command, and the commands that have them; "" is none."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         arguments = _parser().parse_args(argv)
+        _check_place(arguments)
         status: int = arguments.run(arguments)
         sys.stdout.flush()
     except StokerError as error:
@@ -65,6 +74,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         _complain(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
         return EXIT_SYSTEM
     return status
+
+
+def _check_place(arguments: argparse.Namespace) -> None:
+    """Refuses flags before a command that has no use for them.
+
+    Raises:
+        ConfigError: There is one.
+    """
+    for flag, commands in _FLAGS_OF_SOME.items():
+        if flag in vars(arguments) and (arguments.command or "") not in commands:
+            names = " or ".join(f"`{f'stoker {name}'.rstrip()}`" for name in commands)
+            raise ConfigError(f"--{flag} goes with {names}")
 
 
 def _complain(message: str) -> None:
@@ -98,8 +119,9 @@ def _parser() -> _Parser:
         parents=[settings],
     )
     parser.add_argument("--version", action="version", version=f"stoker {__version__}")
+    add_readonly(parser)
     parser.set_defaults(run=_run_dashboard)
-    commands = parser.add_subparsers(title="commands", metavar="command")
+    commands = parser.add_subparsers(title="commands", metavar="command", dest="command")
 
     serve = commands.add_parser("serve", help="serve without the dashboard", parents=[settings])
     _add_quiet(serve, "say nothing but errors")
@@ -107,6 +129,7 @@ def _parser() -> _Parser:
 
     demo = commands.add_parser("demo", help="the dashboard on a script, without a model")
     demo.set_defaults(run=_run_demo)
+    add_attach(commands, settings)
 
     _add_generate(commands, settings)
     add_agents(commands, settings)
@@ -186,24 +209,12 @@ def _servable_settings(arguments: argparse.Namespace) -> Settings:
     return settings
 
 
-def _require_terminal() -> None:
-    """Refuses to draw where nobody would see it.
-
-    Raises:
-        ConfigError: Standard input, output or error is not a terminal.
-    """
-    if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
-        raise ConfigError(
-            "the dashboard needs a terminal; to serve without one, run `stoker serve`"
-        )
-
-
 def _run_dashboard(arguments: argparse.Namespace) -> int:
-    _require_terminal()
+    require_terminal()
     settings = _servable_settings(arguments)
     from app.compose import run_dashboard
 
-    return run_dashboard(settings)
+    return run_dashboard(settings, is_readonly="readonly" in vars(arguments))
 
 
 def _run_serve(arguments: argparse.Namespace) -> int:
@@ -214,7 +225,7 @@ def _run_serve(arguments: argparse.Namespace) -> int:
 
 
 def _run_demo(_arguments: argparse.Namespace) -> int:
-    _require_terminal()
+    require_terminal()
     from app.demo import run_demo
 
     return run_demo()

@@ -105,8 +105,12 @@ def build_api(settings: Settings, engine: EngineFace) -> ApiServer:
     return server
 
 
-def run_dashboard(settings: Settings) -> int:
+def run_dashboard(settings: Settings, *, is_readonly: bool) -> int:
     """Opens the dashboard with an engine and an API behind it.
+
+    Args:
+        settings: The user's settings.
+        is_readonly: Whether actions that change something are hidden.
 
     Returns:
         The exit code: 0, or 2 if the engine failed.
@@ -121,21 +125,23 @@ def run_dashboard(settings: Settings) -> int:
     api = build_api(settings, engine)
     if disk := _disk(settings, paths):
         disk.check_free()
+    from app.dashboard.action import LIVE, READ_ONLY
     from app.dashboard.app import StokerApp
-    from app.terminal import OUTPUT_LOG, captured_output
+    from app.terminal import OUTPUT_LOG, captured_output, has_plain_glyphs
 
     def start() -> None:
         engine.start()
         api.start()
-        app.leave_with_terminal()
 
     with captured_output(paths.log_dir / OUTPUT_LOG):
         app = StokerApp(
             engine,
             address=f"{settings.host}:{api.port}",
-            plain_glyphs="utf" not in (sys.stdout.encoding or "").lower(),
+            plain_glyphs=has_plain_glyphs(),
             start=start,
+            is_at_terminal=True,
             theme=settings.theme,
+            powers=READ_ONLY if is_readonly else LIVE,
         )
         app.run()
     return _take_apart(engine, api) or (app.return_code or 0)

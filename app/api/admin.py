@@ -79,6 +79,7 @@ def admin_router(engine: EngineFace) -> APIRouter:
     async def evict_idle() -> Response:
         command = EvictIdle()
         engine.send(command)
-        return JSONResponse(dataclasses.asdict(await answer_of(command.done)))
+        eviction = await answer_of(command.done)
+        return JSONResponse(dataclasses.asdict(eviction))
 
     return router

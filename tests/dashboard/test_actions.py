@@ -327,7 +327,9 @@ def test_the_registry_is_sound() -> None:
     for action in ACTIONS:
         assert callable(getattr(MainScreen, f"action_{action.name}"))
     assert len(bindings()) > len(ACTIONS)
-    assert {hint.action for hint in key_hints()} <= {f"screen.{each.name}" for each in ACTIONS}
+    assert {hint.action for hint in key_hints(ACTIONS)} <= {
+        f"screen.{each.name}" for each in ACTIONS
+    }
 
 
 async def test_footer_entries_can_be_clicked() -> None:
