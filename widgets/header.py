@@ -132,7 +132,8 @@ class Header(Widget):
         else:
             parts.append(("no model", MUTED))
         if width >= 100:
-            parts.append(("  " + self._device_words(), MUTED))
+            room -= sum(len(text) for text, _ in parts[2:])
+            parts.append(("  " + self._device_words(room), MUTED))
         parts += [(warning, WARN) for warning in warnings]
         return Content.assemble(*parts)
 
@@ -149,13 +150,18 @@ class Header(Widget):
         """Whether a disk tier was asked for and does not work."""
         return not self.shown.disk.is_on and bool(self.shown.disk.reason_off)
 
-    def _device_words(self) -> str:
+    def _device_words(self, room: int) -> str:
+        """As much of device, type and batching as there is room for."""
         shown = self.shown
         words = [clean(shown.device)] if shown.device else []
         if shown.model_detail is not None:
             words.append(clean(shown.model_detail.dtype))
             words.append(f"{clean(shown.model_detail.batching)} batching")
-        return f" {self.glyphs.separator} ".join(word for word in words if word)
+        separator = f" {self.glyphs.separator} "
+        words = [word for word in words if word]
+        while words and len(separator.join(words)) > room:
+            words.pop()
+        return separator.join(words)
 
     def _state(self, width: int) -> Content:
         shown = self.shown
