@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from app.agents_client import AgentsClient
 from app.dashboard.action import LIVE, READ_ONLY
 from app.dashboard.app import StokerApp
 from app.paths import find_paths
+from app.recording.recorder import recorded
 from app.remote.engine import RemoteEngine
 from app.terminal import OUTPUT_LOG, captured_output, has_plain_glyphs
 from engine.errors import InvalidRequestError
 
 
-def run_attached(url: str, key: str | None, *, theme: str, is_readonly: bool) -> int:
+def run_attached(
+    url: str, key: str | None, *, theme: str, is_readonly: bool, record: Path | None
+) -> int:
     """Shows a Stoker that runs until the person quits; it goes on then.
 
     Args:
@@ -21,6 +25,7 @@ def run_attached(url: str, key: str | None, *, theme: str, is_readonly: bool) ->
         key: Its API key; None where it wants none.
         theme: Name of the theme the dashboard opens in.
         is_readonly: Whether actions that change something are hidden.
+        record: Where to record what is shown; None records nothing.
 
     Returns:
         The exit code.
@@ -37,9 +42,10 @@ def run_attached(url: str, key: str | None, *, theme: str, is_readonly: bool) ->
     paths = find_paths()
     paths.log_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
 
+    address = _shown(client.url)
     app = StokerApp(
         engine,
-        address=_shown(client.url),
+        address=address,
         base_url=client.url.rstrip("/"),
         plain_glyphs=has_plain_glyphs(),
         is_at_terminal=True,
@@ -47,7 +53,7 @@ def run_attached(url: str, key: str | None, *, theme: str, is_readonly: bool) ->
         source=engine,
         powers=READ_ONLY if is_readonly else LIVE,
     )
-    with captured_output(paths.log_dir / OUTPUT_LOG):
+    with recorded(engine, record, address), captured_output(paths.log_dir / OUTPUT_LOG):
         app.run()
     return app.return_code or 0
 

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from app.address import api_url
 from app.config import SETTING_FIELDS, load_settings
+from app.replay_command import add_record, record_path
 from app.terminal import require_terminal
 
 Parsers: TypeAlias = "argparse._SubParsersAction[Any]"
@@ -41,6 +42,7 @@ def add_attach(commands: Parsers, settings: argparse.ArgumentParser) -> None:
     )
     attach.add_argument("--key", help="its API key (from the setting api_key)")
     add_readonly(attach)
+    add_record(attach)
     attach.set_defaults(run=_run)
 
 
@@ -65,4 +67,5 @@ def _run(arguments: argparse.Namespace) -> int:
         arguments.key or settings.api_key,
         theme=settings.theme,
         is_readonly="readonly" in given,
+        record=record_path(arguments),
     )

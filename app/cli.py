@@ -18,6 +18,7 @@ from app.attach_command import add_attach, add_readonly
 from app.bench_command import add_bench
 from app.config import BUNDLED_MODEL, SETTING_FIELDS, ConfigError, Settings, load_settings
 from app.paths import find_paths
+from app.replay_command import add_record, add_replay, record_path
 from app.terminal import require_terminal
 from app.version import __version__
 from engine.errors import DataFolderInUseError, InvalidRequestError, ModelNotFoundError, StokerError
@@ -37,13 +38,15 @@ examples:
   stoker generate "Why is the sky blue?" --max-tokens 80
   stoker attach http://127.0.0.1:8000
                                   the dashboard of a Stoker that runs
+  stoker --record day.stoker-recording
+                                  the dashboard, recorded for `stoker replay`
   stoker agents list              the agents of a Stoker that runs
   stoker doctor                   check this machine
   stoker config show              every setting, its value and where it came from
 """
 
 
-_FLAGS_OF_SOME = {"readonly": ("", "attach")}
+_FLAGS_OF_SOME = {"readonly": ("", "attach"), "record": ("", "serve", "attach")}
 """Flags that may stand before the command, and the commands that have them; "" is none."""
 
 
@@ -120,16 +123,19 @@ def _parser() -> _Parser:
     )
     parser.add_argument("--version", action="version", version=f"stoker {__version__}")
     add_readonly(parser)
+    add_record(parser)
     parser.set_defaults(run=_run_dashboard)
     commands = parser.add_subparsers(title="commands", metavar="command", dest="command")
 
     serve = commands.add_parser("serve", help="serve without the dashboard", parents=[settings])
     _add_quiet(serve, "say nothing but errors")
+    add_record(serve)
     serve.set_defaults(run=_run_serve)
 
     demo = commands.add_parser("demo", help="the dashboard on a script, without a model")
     demo.set_defaults(run=_run_demo)
     add_attach(commands, settings)
+    add_replay(commands, settings)
 
     _add_generate(commands, settings)
     add_agents(commands, settings)
@@ -214,14 +220,16 @@ def _run_dashboard(arguments: argparse.Namespace) -> int:
     settings = _servable_settings(arguments)
     from app.compose import run_dashboard
 
-    return run_dashboard(settings, is_readonly="readonly" in vars(arguments))
+    return run_dashboard(
+        settings, is_readonly="readonly" in vars(arguments), record=record_path(arguments)
+    )
 
 
 def _run_serve(arguments: argparse.Namespace) -> int:
     settings = _servable_settings(arguments)
     from app.compose import run_headless
 
-    return run_headless(settings, quiet=arguments.quiet)
+    return run_headless(settings, quiet=arguments.quiet, record=record_path(arguments))
 
 
 def _run_demo(_arguments: argparse.Namespace) -> int:

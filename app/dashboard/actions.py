@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from textual.binding import Binding, BindingType
 
 from app.dashboard.action import AGENT, SYSTEM, VIEW, DashboardAction, Power
+from app.dashboard.replay_actions import REPLAY_ACTIONS
 from widgets.key_bar import KeyHint
 
 ACTIONS: tuple[DashboardAction, ...] = (
+    *REPLAY_ACTIONS,
     DashboardAction(
         name="evict",
         keys="e",

@@ -22,6 +22,7 @@ from app.dashboard.screens.help import HelpScreen
 from app.dashboard.screens.main import HELP, MainScreen, MainSettings
 from app.dashboard.source import Source
 from app.paths import find_paths
+from app.recording.replay import Replay
 from engine.commands import Shutdown
 from engine.face import EngineFace
 from styles import FOLDER
@@ -57,6 +58,7 @@ class StokerApp(App[bool]):
         base_url: Where clients reach the API; None is that address in plain HTTP.
         source: Tells of an engine that is not in this process, and that goes on when this ends;
             None for one that is.
+        replay: The engine, where it is a recording.
         powers: What the dashboard can do; the other actions are not offered.
         is_at_terminal: Whether it is drawn on a real terminal, and leaves in good order with it.
     """
@@ -87,6 +89,7 @@ class StokerApp(App[bool]):
         exports_folder: Path | None = None,
         base_url: str | None = None,
         source: Source | None = None,
+        replay: Replay | None = None,
         powers: frozenset[Power] = LIVE,
         is_at_terminal: bool = False,
     ) -> None:
@@ -94,7 +97,7 @@ class StokerApp(App[bool]):
         self._engine = engine
         self._start = start or engine.start
         self._is_leaving = False
-        self._is_guest = source is not None
+        self._is_guest = source is not None or replay is not None
         self._is_at_terminal = is_at_terminal
         self._settings = MainSettings(
             address=address,
@@ -105,7 +108,8 @@ class StokerApp(App[bool]):
             screenshot_folder=screenshot_folder or Path.cwd(),
             exports_folder=exports_folder or find_paths().exports_dir,
             base_url=base_url or f"http://{address}",
-            source=source,
+            source=source or replay,
+            replay=replay,
             powers=powers,
         )
         self.set_class(plain_glyphs, "-plain", update=False)

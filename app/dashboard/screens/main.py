@@ -18,10 +18,11 @@ from app.dashboard.actions import ACTIONS, bindings, key_hints, offered
 from app.dashboard.board import UP, Board, max_context_tokens
 from app.dashboard.dispatch import CommandAnswered
 from app.dashboard.palette import DashboardCommands
-from app.dashboard.screens.agent_keys import AgentKeys
 from app.dashboard.screens.detail import DetailScreen
+from app.dashboard.screens.replay_keys import ReplayKeys
 from app.dashboard.source import Source
 from app.paths import find_paths
+from app.recording.replay import Replay
 from engine.face import EngineFace
 from engine.snapshot import EngineSnapshot, EngineStatus
 from styles.tokens import UNICODE, Glyphs
@@ -60,6 +61,7 @@ class MainSettings:
         exports_folder: Where agents' files go and come from.
         base_url: Where clients reach the API.
         source: Tells of an engine that is not in this process; None for one that is.
+        replay: The engine, where it is a recording.
         powers: What the dashboard can do; the other actions are not offered.
     """
 
@@ -72,6 +74,7 @@ class MainSettings:
     exports_folder: Path = field(default_factory=lambda: find_paths().exports_dir)
     base_url: str
     source: Source | None = None
+    replay: Replay | None = None
     powers: frozenset[Power] = LIVE
 
     @property
@@ -84,7 +87,7 @@ class QuitRequested(Message):
     """A person wants to leave."""
 
 
-class MainScreen(AgentKeys):
+class MainScreen(ReplayKeys):
     """Shows the engine's newest snapshot and sends commands.
 
     Args:
@@ -105,6 +108,7 @@ class MainScreen(AgentKeys):
         self._column_s = COLUMN_SPANS_S[0]
         self._is_paused = False
         self._source = SourceSlice()
+        self._replay = settings.replay
         self.offered = offered(settings.powers)
         """The actions that can be carried out here."""
         self._refused = {each.name for each in ACTIONS} - {each.name for each in self.offered}
@@ -170,7 +174,7 @@ class MainScreen(AgentKeys):
         if now - self._sampled_at >= SAMPLE_S / 2:
             self._sampled_at = now
             snapshot = self._engine.snapshot
-            if snapshot.status in UP:
+            if snapshot.status in UP and self._replay is None:
                 self._settings.history.add(snapshot.throughput)
         if not self._is_paused:
             self._draw_trend()
@@ -196,7 +200,8 @@ class MainScreen(AgentKeys):
         self.query_one(Banner).text = self._source.problem or _failure_words(self._shown)
 
     def _draw_trend(self) -> None:
-        self._board.show_trend(self._settings.history.trend(self._column_s))
+        history = self._settings.history if self._replay is None else self._replay.history
+        self._board.show_trend(history.trend(self._column_s))
 
     def _draw_everything(self) -> None:
         self._shown = self._engine.snapshot
