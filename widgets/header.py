@@ -177,7 +177,8 @@ class Header(Widget):
         if self.content_size.height < 2:
             parts += [("  run ", MUTED), (f"{shown.num_running}", BRIGHT)]
             parts += [(" wait ", MUTED), (f"{shown.num_waiting}", BRIGHT)]
-        parts.append((f"  {shown.address}", BRIGHT))
+        if width >= 100 or not shown.source.is_recorded:
+            parts.append((f"  {shown.address}", BRIGHT))
         if width >= 100:
             parts += [("   up ", MUTED), (f"{duration(shown.uptime_s):>6}", BRIGHT)]
         return Content.assemble(*parts)

@@ -11,6 +11,7 @@ class SourceSlice:
 
     Attributes:
         label: What it is, in a word or two.
+        is_recorded: Whether it is a recording, whose address is only a file's name.
         is_held: Whether it stands still because a person wanted it to.
         stale_s: Whole seconds for which nothing was heard of it; 0 while it is heard.
         problem: What a person must do something about.
@@ -18,6 +19,7 @@ class SourceSlice:
     """
 
     label: str = ""
+    is_recorded: bool = False
     is_held: bool = False
     stale_s: int = 0
     problem: str = ""

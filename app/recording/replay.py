@@ -89,6 +89,7 @@ class Replay:
             notices.append("the recording breaks off at its end: nobody completed it")
         return SourceSlice(
             label=label,
+            is_recorded=True,
             is_held=self._is_held or self.is_at_end,
             problem=self._problem,
             notice="; ".join(words for words in notices if words),
