@@ -2,16 +2,17 @@
 #   make run                  the dashboard; ARGS="--port 9000" passes arguments
 #   make setup PYTHON=python3.12   with an interpreter of your choice
 
-.PHONY: setup run test test-all lint bench docs screenshots clean
+.PHONY: setup run test test-all test-clients lint bench docs screenshots clean
 .DEFAULT_GOAL := run
 
 PYTHON ?=
 ARGS ?=
 VENV := .venv
+CLIENTS := .test-clients
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stoker-installed
 BENCHMARKS ?= cpu_profile http_agents dashboard_cost startup returning_agent shared_prefix \
-	pool_scale persistence_cost kv_formats
+	pool_scale persistence_cost kv_formats constrained http_overhead
 LOCKS := requirements-dev.lock requirements-model.lock
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes
 
@@ -42,10 +43,22 @@ run: setup
 	@$(BIN)/stoker $(ARGS)
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -m "not slow and not clients" $(ARGS)
 
 test-all: lint
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -m "not clients" $(ARGS)
+
+# Other people's programs against this server, at versions that are named here and kept out of the
+# repository: coding agents from npm, and the tests of llama.cpp's server from a source package.
+test-clients: setup
+	@for program in node npm; do command -v $$program > /dev/null || { \
+		echo "stoker: needs $$program; install Node.js 22 or newer" >&2; exit 1; }; done
+	@$(PIP) -r requirements-clients.lock
+	@mkdir -p $(CLIENTS) && cp tests/clients/package.json $(CLIENTS)/
+	@npm install --prefix $(CLIENTS) --no-package-lock --no-audit --no-fund --loglevel error
+	@$(BIN)/python -m pip --disable-pip-version-check download --quiet --no-deps --require-hashes \
+		--no-binary llama-cpp-python -r tests/clients/llama_cpp/requirements.txt -d $(CLIENTS)
+	$(BIN)/python -m pytest -m clients $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .
@@ -63,5 +76,5 @@ docs: setup
 	$(BIN)/python -m docs.generate
 
 clean:
-	rm -rf $(VENV) .test-models .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .test-models $(CLIENTS) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find app engine widgets styles tests benchmarks -name __pycache__ -prune -exec rm -rf {} +

@@ -60,18 +60,12 @@ class AgentsClient:
         Raises:
             UnreachableError: The address is none.
         """
-        self._url = url if "://" in url else f"http://{url}"
+        self._url = checked_url(url)
         self._key = key
-        try:
-            parts = urlsplit(self._url)
-            self._host, self._port = parts.hostname or "", parts.port
-        except ValueError:
-            self._host, self._port = "", None
-            parts = urlsplit("")
-        if parts.scheme not in ("http", "https") or not self._host:
-            raise UnreachableError(f"{url!r} is no address; it is like http://127.0.0.1:8000")
+        parts = urlsplit(self._url)
+        self._host, self._port = parts.hostname or "", parts.port
         self._is_secure = parts.scheme == "https"
-        self._base = parts.path.rstrip("/")
+        self._base = parts.path
 
     @property
     def url(self) -> str:
@@ -207,6 +201,23 @@ class AgentsClient:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             connection.request(method, self.target(path), body, headers)
         return connection.getresponse()
+
+
+def checked_url(given: str) -> str:
+    """An address as it was typed, with its scheme and without a slash at the end.
+
+    Raises:
+        UnreachableError: It is none.
+    """
+    url = given if "://" in given else f"http://{given}"
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_address = False
+    if not is_address:
+        raise UnreachableError(f"{given!r} is no address; it is like http://127.0.0.1:8000")
+    return url.rstrip("/")
 
 
 def agent_path(agent_id: str, action: str = "") -> str:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_MAX_FILE_BYTES = 4096
 _FORM = "must name keys like alice=KEY,bob=KEY"
 
 
@@ -42,6 +47,33 @@ def parse_api_keys(given: object) -> tuple[ApiKey, ...]:
         raise ValueError("must name each key once")
     check_distinct(key.secret for key in keys)
     return keys
+
+
+def read_key_file(path: Path) -> str:
+    """The one key in a file, without the spaces and line ends around it.
+
+    Raises:
+        ValueError: It cannot be read, is not its owner's alone, or holds no key; worded to follow
+            the setting's name, without the key.
+    """
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            content = file.read(_MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise ValueError(f"{str(path)!r} cannot be read: {error.strerror}") from error
+    if status.st_uid not in (os.geteuid(), 0):
+        raise ValueError(f"{str(path)!r} belongs to another user: make a copy of your own")
+    if stat.S_IMODE(status.st_mode) & 0o077:
+        what_to_do = f"chmod 600 {shlex.quote(str(path))}"
+        raise ValueError(f"{str(path)!r} can be used by others: run `{what_to_do}`")
+    try:
+        key = content.decode("utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{str(path)!r} must hold text") from error
+    if not key or not key.isprintable() or len(content) > _MAX_FILE_BYTES:
+        raise ValueError(f"{str(path)!r} must hold one key on one line")
+    return key
 
 
 def check_distinct(secrets: Iterable[str]) -> None:

@@ -7,6 +7,7 @@ Importing this module is cheap on purpose. What a command needs is imported when
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import sys
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from app.agents_command import add_agents
 from app.attach_command import add_attach, add_readonly
 from app.bench_command import add_bench
 from app.config import BUNDLED_MODEL, SETTING_FIELDS, ConfigError, Settings, load_settings
+from app.launch_command import add_launch
 from app.paths import find_paths
 from app.replay_command import add_record, add_replay, record_path
 from app.terminal import require_terminal
@@ -41,6 +43,7 @@ examples:
   stoker --record day.stoker-recording
                                   the dashboard, recorded for `stoker replay`
   stoker agents list              the agents of a Stoker that runs
+  stoker launch claude            Claude Code on this machine's model
   stoker doctor                   check this machine
   stoker config show              every setting, its value and where it came from
 """
@@ -105,7 +108,24 @@ def _exit_status(error: StokerError) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line and exits like every other user's error."""
+    """Says what is wrong in one line and exits like every other user's error.
+
+    Attributes:
+        passes_on: Whether what stands behind ``--`` is for another program, and left alone.
+    """
+
+    passes_on = False
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str], namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parses what is its own."""
+        if not self.passes_on:
+            return super().parse_known_args(args, namespace)
+        own = list(itertools.takewhile(lambda word: word != "--", args))
+        parsed, unknown = super().parse_known_args(own, namespace)
+        parsed.passed_on = list(args[len(own) + 1 :])
+        return parsed, unknown
 
     def error(self, message: str) -> NoReturn:
         self.exit(EXIT_USER, f"stoker: {message}; see `{self.prog} --help`\n")
@@ -139,6 +159,7 @@ def _parser() -> _Parser:
 
     _add_generate(commands, settings)
     add_agents(commands, settings)
+    add_launch(commands, settings)
     add_bench(commands, _settings_parser(without="kv_bits"))
 
     doctor = commands.add_parser("doctor", help="check this machine", parents=[settings])
@@ -244,6 +265,8 @@ def _run_generate(arguments: argparse.Namespace) -> int:
     prompt = sys.stdin.read() if arguments.prompt == "-" else arguments.prompt
     if not prompt.strip():
         raise InvalidRequestError("the prompt is empty")
+    if arguments.max_tokens == 0:  # an engine takes that for a prompt to keep, with no answer
+        raise InvalidRequestError("max_tokens must be between 1 and 10000000, not 0")
     from engine.request import SamplingParams
 
     sampling = SamplingParams(

@@ -96,7 +96,11 @@ def build_api(settings: Settings, engine: EngineFace) -> ApiServer:
             port=settings.port,
             api_key=settings.api_key,
             api_keys=settings.api_keys,
-            allowed_hosts=("*",) if settings.allow_remote else (),
+            allowed_hosts=settings.allowed_hosts or (("*",) if settings.allow_remote else ()),
+            rate_limit_per_minute=settings.rate_limit_per_minute,
+            request_timeout_s=settings.request_timeout_s,
+            max_connections=settings.max_connections,
+            max_requests=settings.max_requests,
             unknown_model=settings.unknown_model,
             transfer_folder=find_paths().transfers_dir,
             # A longer one could not be kept.

@@ -12,15 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from app.api_keys import ApiKey, check_distinct, parse_api_keys
+from app.access_settings import AccessSettings
+from app.api_keys import check_distinct, read_key_file
 from app.paths import find_paths
 from app.setting_values import (
     parse_bytes,
     parse_choice,
     parse_number,
     parse_one_of,
-    parse_switch,
     parse_text,
+    setting,
 )
 from engine.cache.quantisation import (
     DEFAULT_GROUP_SIZE,
@@ -41,36 +42,12 @@ class ConfigError(StokerError):
     """A setting cannot be used; the message names it and where it was given."""
 
 
-def _setting(
-    default: Any,
-    parse: Callable[[object], Any],
-    metavar: str,
-    description: str,
-    *,
-    is_secret: bool = False,
-) -> Any:
-    """A field of ``Settings`` with what the command line, files and docs need to know of it."""
-    metadata = {
-        "parse": parse,
-        "metavar": metavar,
-        "description": description,
-        "is_secret": is_secret,
-    }
-    return field(default=default, metadata=metadata, repr=not is_secret)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """Everything that can be set.
+class Settings(AccessSettings):
+    """Everything that can be set; who may talk to the API is in ``AccessSettings``.
 
     Attributes:
         model: ``bundled``, or the path of a model folder.
-        host: Address that the API listens on.
-        port: Port that the API listens on; 0 lets the system choose.
-        api_key: Key that clients must send, the operator's; None lets everybody in where there
-            are no named keys either.
-        api_keys: Keys of others, each with agents and caches of its own.
-        allow_remote: Whether other machines may reach the API.
         unknown_model: ``active`` serves model names that are not here by the active model,
             ``reject`` answers 404.
         memory_limit_bytes: Bytes that model, caches and all else may take; 0 lets Stoker choose.
@@ -87,84 +64,64 @@ class Settings:
         origins: For each field, where its value was given.
     """
 
-    model: str = _setting(
+    model: str = setting(
         BUNDLED_MODEL, parse_text, "MODEL", "bundled, or the path of a model folder"
     )
-    host: str = _setting("127.0.0.1", parse_text, "ADDRESS", "where the API listens")
-    port: int = _setting(
-        8000,
-        parse_number(int, 0, 65535),
-        "N",
-        "port of the API; 0 lets the system choose",
-    )
-    api_key: str | None = _setting(
-        None, parse_text, "KEY", "key that clients must send; the operator's", is_secret=True
-    )
-    api_keys: tuple[ApiKey, ...] = _setting(
-        (),
-        parse_api_keys,
-        "NAME=KEY,...",
-        "keys of others by name, each with agents and caches of its own",
-        is_secret=True,
-    )
-    allow_remote: bool = _setting(
-        False, parse_switch, "BOOL", "let other machines reach the API; needs an api_key"
-    )
-    unknown_model: Literal["active", "reject"] = _setting(
+    unknown_model: Literal["active", "reject"] = setting(
         "active",
         parse_choice("active", "reject"),
         "active|reject",
         "serve model names that are not here by the active model, or reject them",
     )
-    memory_limit_bytes: int = _setting(
+    memory_limit_bytes: int = setting(
         0,
         parse_bytes,
         "SIZE",
         "memory for model, caches and all else, e.g. 16GB; 0 lets Stoker choose",
     )
-    kv_budget_bytes: int = _setting(
+    kv_budget_bytes: int = setting(
         0, parse_bytes, "SIZE", "KV cache in RAM, e.g. 6GB; 0 lets Stoker choose"
     )
-    kv_disk_bytes: int = _setting(
+    kv_disk_bytes: int = setting(
         20_000_000_000, parse_bytes, "SIZE", "KV cache on disk, e.g. 20GB; 0 keeps none"
     )
-    kv_bits: int = _setting(
+    kv_bits: int = setting(
         0,
         parse_one_of(0, *KV_BITS),
         "0|8|4",
         "KV cache in 8 or 4 bits: smaller, and a little worse; 0 loses nothing",
     )
-    kv_group_size: int = _setting(
+    kv_group_size: int = setting(
         DEFAULT_GROUP_SIZE,
         parse_one_of(*KV_GROUP_SIZES),
         "N",
         "numbers that share a scale with kv_bits: 32, 64 or 128",
     )
-    max_waiting: int = _setting(
+    max_waiting: int = setting(
         256,
         parse_number(int, 1, 100_000),
         "N",
         "requests that may wait before more are turned away",
     )
-    decode_stall_ms: float = _setting(
+    decode_stall_ms: float = setting(
         200.0,
         parse_number(float, 1, 60_000),
         "MS",
         "how long a prefill slice may hold up running sequences",
     )
-    batch_window_ms: float = _setting(
+    batch_window_ms: float = setting(
         10.0,
         parse_number(float, 0, 10_000),
         "MS",
         "how long an idle engine waits for company for a first request",
     )
-    theme: str = _setting(
+    theme: str = setting(
         "stoker",
         parse_choice("stoker", "stoker-light"),
         "NAME",
         "theme the dashboard opens in: stoker or stoker-light",
     )
-    log_level: str = _setting(
+    log_level: str = setting(
         "info",
         parse_choice("debug", "info", "warning", "error"),
         "LEVEL",
@@ -248,7 +205,7 @@ def load_settings(
         for name, (origin, given) in layer.items():
             values[name] = _parse(SETTING_FIELDS[name], given, origin)
             origins[name] = origin
-    settings = Settings(**values, origins=origins)
+    settings = _with_key_of_file(Settings(**values, origins=origins))
     _check_keys(settings)
     return _check_reach(settings)
 
@@ -287,6 +244,25 @@ def _parse(item: SettingField, given: object, origin: str) -> Any:
         raise ConfigError(f"{place} {error}, not {shown}") from error
 
 
+def _with_key_of_file(settings: Settings) -> Settings:
+    """Settings with the operator's key, where it is in a file of its own.
+
+    Raises:
+        ConfigError: The file cannot be used, or the key is given twice.
+    """
+    if not settings.api_key_file:
+        return settings
+    origin = settings.origins["api_key_file"]
+    if settings.api_key:
+        raise ConfigError(f"{origin}: api_key is set as well as api_key_file: remove one of them")
+    try:
+        key = read_key_file(Path(settings.api_key_file).expanduser())
+    except ValueError as error:
+        raise ConfigError(f"{origin}: api_key_file {error}") from error
+    origins = {**settings.origins, "api_key": settings.api_key_file}
+    return dataclasses.replace(settings, api_key=key, origins=origins)
+
+
 def _check_keys(settings: Settings) -> None:
     """Sees to it that a key tells whose it is.
 
@@ -307,7 +283,9 @@ def _check_reach(settings: Settings) -> Settings:
         ConfigError: The API would be reachable from other machines against that rule.
     """
     if settings.allow_remote and not (settings.api_key or settings.api_keys):
-        raise ConfigError("allow_remote needs a key: set STOKER_API_KEY, or api_key in stoker.toml")
+        raise ConfigError(
+            "allow_remote needs a key: set STOKER_API_KEY, or api_key_file in stoker.toml"
+        )
     if settings.allow_remote and settings.origins["host"] == DEFAULT:
         origins = {**settings.origins, "host": settings.origins["allow_remote"]}
         return dataclasses.replace(settings, host=_ANY_ADDRESS, origins=origins)

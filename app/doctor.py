@@ -16,6 +16,9 @@ from pathlib import Path
 
 import psutil
 
+from app.address import api_url
+from app.claude_settings import overrides
+from app.clients import CLIENTS, claude_address
 from app.config import Settings
 from app.paths import Paths
 from app.version import __version__
@@ -97,6 +100,8 @@ def examine(settings: Settings, paths: Paths) -> Report:
         lambda: check_port(settings.host, settings.port),
         check_memory,
         check_terminal,
+        check_clients,
+        lambda: check_claude_settings(settings),
     ]
     return Report(tuple(finding for check in checks for finding in check()))
 
@@ -244,6 +249,21 @@ def check_terminal() -> list[Finding]:
         hint = f"{text}: at least {MIN_COLUMNS}x{MIN_LINES} shows everything"
         return [Finding("terminal", Health.NOTE, hint)]
     return [Finding("terminal", Health.OK, text)]
+
+
+def check_clients() -> list[Finding]:
+    """The coding agents that ``stoker launch`` can start."""
+    places = []
+    for client in CLIENTS.values():
+        program = shutil.which(client.program)
+        places.append(program or f"no {client.program} (`{client.install_command}`)")
+    return [Finding("clients", Health.OK, ", ".join(places))]
+
+
+def check_claude_settings(settings: Settings) -> list[Finding]:
+    """Settings files of Claude Code that send it elsewhere than ``stoker launch`` does."""
+    found = overrides(claude_address(api_url(settings)), os.environ, Path.cwd())
+    return [Finding("claude code", Health.NOTE, override.words) for override in found]
 
 
 def gigabytes(num_bytes: int) -> str:

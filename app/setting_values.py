@@ -7,7 +7,9 @@ types) and raises ``ValueError`` with what the value must be, worded to follow t
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import field
+from typing import Any
 
 _UNITS = {
     "": 1,
@@ -21,8 +23,27 @@ _UNITS = {
     "ti": 2**40,
 }
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]i?)?b?", re.IGNORECASE)
+_HOST_NAME = re.compile(r"\*|[a-z0-9]([a-z0-9._-]{0,251}[a-z0-9])?|[0-9a-f:.]*:[0-9a-f:.]*")
 _ON = ("1", "true", "yes", "on")
 _OFF = ("0", "false", "no", "off")
+
+
+def setting(
+    default: Any,
+    parse: Callable[[object], Any],
+    metavar: str,
+    description: str,
+    *,
+    is_secret: bool = False,
+) -> Any:
+    """A field of the settings with what the command line, files and docs need to know of it."""
+    metadata = {
+        "parse": parse,
+        "metavar": metavar,
+        "description": description,
+        "is_secret": is_secret,
+    }
+    return field(default=default, metadata=metadata, repr=not is_secret)
 
 
 def parse_text(given: object) -> str:
@@ -30,6 +51,17 @@ def parse_text(given: object) -> str:
     if not isinstance(given, str) or not given.strip() or not given.isprintable():
         raise ValueError("must be text")
     return given
+
+
+def parse_host_names(given: object) -> tuple[str, ...]:
+    """Host names or addresses, without ports: a list, or text with commas between them."""
+    listed = given.split(",") if isinstance(given, str) else given
+    if not isinstance(listed, Sequence):
+        raise ValueError("must be a list of host names")
+    names = tuple(str(name).strip().lower() for name in listed)
+    if not all(_HOST_NAME.fullmatch(name) for name in names):
+        raise ValueError("must be host names without ports, like stoker.local,192.168.1.5")
+    return names
 
 
 def parse_switch(given: object) -> bool:

@@ -45,7 +45,7 @@ class TerminalFile(io.FileIO):
     An error would end Textual's writing thread, and the dashboard would wait for it for good.
     """
 
-    def write(self, data: Buffer) -> int | None:
+    def write(self, data: Buffer, /) -> int:
         """Draws; says that all was drawn where there is nothing left to draw on."""
         try:
             return super().write(data)

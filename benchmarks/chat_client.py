@@ -144,6 +144,18 @@ def converse_together(
     return _converse_all(port, asked, num_tokens)
 
 
+def open_stream(port: int, messages: Messages, agent: str, num_tokens: int) -> socket.socket:
+    """Asks for a streamed answer that nobody reads; closing the socket ends it.
+
+    Args:
+        port: Of a server on loopback.
+        messages: The conversation so far.
+        agent: Name of the conversation.
+        num_tokens: Tokens at most.
+    """
+    return _Connection(port, _body(messages, agent, num_tokens)).socket
+
+
 def _converse_all(port: int, asked: list[tuple[Messages, str]], num_tokens: int) -> list[Stream]:
     connections = [_Connection(port, _body(*pair, num_tokens)) for pair in asked]
     with selectors.DefaultSelector() as selector:

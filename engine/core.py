@@ -33,7 +33,7 @@ from engine.relief import Relief
 from engine.request import Request
 from engine.residency import Residency
 from engine.runtime.runner import ModelRunner
-from engine.runtime.sampling import Sampler
+from engine.runtime.sampling import make_sampler
 from engine.scheduler import Scheduler, SchedulerLimits
 from engine.sequence import Sequence
 from engine.stepper import Stepper
@@ -201,6 +201,7 @@ class EngineCore:
         """
         request = command.request
         self._check_room(request)
+        sampler = make_sampler(request, self._chat)
         agent = self.agents.resolve(
             request.agent_id, request.prompt_token_ids, request.agent_hint, request.namespace
         )
@@ -211,7 +212,7 @@ class EngineCore:
             agent=agent,
             arrival_s=self._clock(),
             output=self._output(request),
-            sampler=Sampler(request.sampling),
+            sampler=sampler,
             token_ids=list(request.prompt_token_ids),
             root_hash=self.root_of(request.namespace),
         )

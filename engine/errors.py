@@ -155,6 +155,10 @@ class EngineFailedError(StokerError):
     """The engine thread died or a step failed; the message carries the cause."""
 
 
+class ConstraintFailedError(EngineFailedError):
+    """The grammar of a reply could not be followed further; the message says why."""
+
+
 class PayloadError(StokerError):
     """What a block on disk holds is not what this model keeps; the message says what differs."""
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from engine.constraint import Constraint
+from engine.pieces import ReplyReader
 from engine.request import PromptPart
 
 
@@ -27,11 +29,13 @@ class ToolSpec:
         name: Function name.
         description: What it does, for the model.
         parameters_json: JSON schema of its arguments, as canonical JSON text.
+        is_deferred: Whether the prompt does not tell of it; something in the conversation may.
     """
 
     name: str
     description: str
     parameters_json: str
+    is_deferred: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,10 +105,12 @@ class RenderedPrompt:
             token separates are one, and the label names both. The first part that is neither
             tools nor system begins at the same token in every conversation with equal tools and
             system prompt.
+        opens_reasoning: Whether the reply begins inside a block of reasoning.
     """
 
     token_ids: tuple[int, ...]
     parts: tuple[PromptPart, ...] = ()
+    opens_reasoning: bool = False
 
 
 class ChatFormat(Protocol):
@@ -113,6 +119,14 @@ class ChatFormat(Protocol):
     @property
     def max_context_tokens(self) -> int:
         """The model's context limit in tokens."""
+
+    @property
+    def vocabulary_size(self) -> int:
+        """How many tokens there are; their ids are the numbers below it."""
+
+    @property
+    def tells_reasoning(self) -> bool:
+        """Whether the model's reasoning is told from its text."""
 
     def render_chat(
         self,
@@ -132,5 +146,54 @@ class ChatFormat(Protocol):
             InvalidRequestError: The model's template refuses the conversation.
         """
 
+    def constrain(
+        self,
+        tools: Sequence[ToolSpec],
+        choice: ToolChoice,
+        response_schema_json: str | None,
+        *,
+        any_object: bool = False,
+        opens_reasoning: bool = False,
+    ) -> Constraint | None:
+        """What a reply has to fit.
+
+        It may take some seconds the first time; later turns with the same arguments get what was
+        made then. Where the model may choose whether to call a tool, keywords of the tools' schemas
+        that cannot be enforced are passed over, and ``Constraint.gaps`` says which.
+
+        Args:
+            tools: What the model may call, as in ``render_chat``.
+            choice: Whether it may, must or must not.
+            response_schema_json: JSON schema that the reply fits, unless it is a call; None where
+                it need not be JSON.
+            any_object: Whether the reply, unless it is a call, is a JSON object of any kind.
+            opens_reasoning: Whether the prompt has opened a block of reasoning.
+
+        Returns:
+            The constraint; None where any reply will do, or where the model writes calls in a form
+            of its own and may choose whether to make one.
+
+        Raises:
+            InvalidRequestError: It cannot be enforced; the message names the tool or the schema.
+        """
+
+    def reply_reader(
+        self,
+        tools: Sequence[ToolSpec],
+        choice: ToolChoice,
+        *,
+        opens_reasoning: bool = False,
+    ) -> ReplyReader:
+        """What takes one reply apart into text, reasoning and tool calls.
+
+        Args:
+            tools: What the model may call; without any, a call is text.
+            choice: Which of them, and how many times.
+            opens_reasoning: Whether the prompt has opened a block of reasoning.
+        """
+
     def encode_text(self, text: str) -> tuple[int, ...]:
         """Token ids of plain text, for raw completions; special tokens in it are plain text."""
+
+    def spell(self, token_ids: Sequence[int]) -> str:
+        """The text of tokens, special ones included; broken characters are replaced."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from engine.request import FinishReason, SamplingParams
+from engine.request import FinishReason, SamplingParams, TokenLogprob
 
 
 class TextPieces(Protocol):
@@ -40,6 +40,7 @@ class Output:
         stops: Finds stop strings.
         text: Text not yet handed over.
         token_ids: Tokens not yet handed over.
+        logprobs: How likely they were, where that is wanted.
         num_tokens: Tokens so far.
         finish_reason: Set when it has ended.
         stop_string: The stop string that ended it.
@@ -52,20 +53,33 @@ class Output:
     stops: StopStrings
     text: str = ""
     token_ids: list[int] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
     num_tokens: int = 0
     finish_reason: FinishReason | None = None
     stop_string: str | None = None
 
-    def add(self, token_id: int) -> None:
-        """Takes the next token and decides whether the generation has ended."""
+    def add(self, token_id: int, logprob: TokenLogprob | None = None) -> None:
+        """Takes the next token and decides whether the generation has ended.
+
+        Args:
+            token_id: The token.
+            logprob: How likely it was; None where nobody wants to know.
+        """
         self.num_tokens += 1
         if token_id in self.end_token_ids:
             self._finish(FinishReason.END_TURN)
             return
         self.token_ids.append(token_id)
+        if logprob is not None:
+            self.logprobs.append(logprob)
         self._take(self.pieces.add(token_id))
         if self.finish_reason is None and self.num_tokens >= self.max_tokens:
             self._finish(FinishReason.MAX_TOKENS)
+
+    def end(self) -> None:
+        """Ends the turn, if it has not ended, because nothing may follow."""
+        if self.finish_reason is None:
+            self._finish(FinishReason.END_TURN)
 
     def _take(self, piece: str) -> None:
         shown, stop_string = self.stops.feed(piece)
@@ -80,9 +94,10 @@ class Output:
             self.text += self.stops.flush()
             self.finish_reason = reason
 
-    def take(self) -> tuple[str, tuple[int, ...]]:
-        """Hands over what is new, text and tokens."""
-        text, token_ids = self.text, tuple(self.token_ids)
+    def take(self) -> tuple[str, tuple[int, ...], tuple[TokenLogprob, ...]]:
+        """Hands over what is new: text, tokens, and how likely they were."""
+        new = (self.text, tuple(self.token_ids), tuple(self.logprobs))
         self.text = ""
         self.token_ids.clear()
-        return text, token_ids
+        self.logprobs.clear()
+        return new

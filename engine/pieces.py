@@ -78,3 +78,15 @@ class ReplyReader(Protocol):
 
     def finish(self) -> list[Piece]:
         """What was held back at the end; half a call is text."""
+
+
+class TextReader:
+    """A ``ReplyReader`` for replies that are nothing but text."""
+
+    def feed(self, text: str) -> list[Piece]:
+        """All of it."""
+        return [TextPiece(text)] if text else []
+
+    def finish(self) -> list[Piece]:
+        """Nothing: nothing is held back."""
+        return []

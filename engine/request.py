@@ -6,10 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from engine.constraint import Constraint
 from engine.errors import InvalidRequestError, StokerError
 from engine.snapshot import MissRow
 
 MAX_STOP_STRINGS = 16
+MAX_LOGIT_BIASES = 1024
+MAX_TOP_LOGPROBS = 20
 MAX_AGENT_ID_CHARS = 200
 
 
@@ -42,8 +45,13 @@ class SamplingParams:
         presence_penalty: Subtracted once from logits of tokens generated before; in [-2, 2].
         frequency_penalty: Subtracted per occurrence of a generated token; in [-2, 2].
         seed: Makes sampling repeatable, whatever else is in the batch; None draws one.
+        logit_bias: Token ids, and what is added to the logit of each; in [-100, 100], where -100
+            is as good as never and 100 as good as always.
+        num_logprobs: How many of the likeliest tokens are told with each token, at most 20, beside
+            the probability of the token itself; None tells nothing.
         stop: Strings that end the generation; never part of the output.
-        max_tokens: Upper bound of generated tokens; at least 1.
+        max_tokens: Upper bound of generated tokens; with 0, the prompt is computed and kept, and
+            that is all.
     """
 
     temperature: float = 0.0
@@ -55,6 +63,8 @@ class SamplingParams:
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     seed: int | None = None
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    num_logprobs: int | None = None
     stop: tuple[str, ...] = ()
     max_tokens: int = 512
 
@@ -72,7 +82,12 @@ class SamplingParams:
         _in_range("repetition_context", self.repetition_context, 0, 1_000_000)
         _in_range("presence_penalty", self.presence_penalty, -2.0, 2.0)
         _in_range("frequency_penalty", self.frequency_penalty, -2.0, 2.0)
-        _in_range("max_tokens", self.max_tokens, 1, 10_000_000)
+        _in_range("max_tokens", self.max_tokens, 0, 10_000_000)
+        _in_range("num_logprobs", self.num_logprobs or 0, 0, MAX_TOP_LOGPROBS)
+        if len(self.logit_bias) > MAX_LOGIT_BIASES:
+            raise InvalidRequestError(f"logit_bias may name at most {MAX_LOGIT_BIASES} tokens")
+        for token_id, bias in self.logit_bias:
+            _in_range(f"logit_bias of token {token_id}", bias, -100.0, 100.0)
         if len(self.stop) > MAX_STOP_STRINGS:
             raise InvalidRequestError(f"at most {MAX_STOP_STRINGS} stop strings are allowed")
         if not all(self.stop):
@@ -113,6 +128,7 @@ class Request:
         parts: Where the prompt's parts begin, in order; empty where it has none that are known.
         namespace: Whose caches it may see; agents and blocks of other namespaces do not exist
             for it. Empty where everybody shares.
+        constraint: What the reply has to fit; None lets it be anything.
     """
 
     request_id: str
@@ -123,6 +139,7 @@ class Request:
     protocol: str = "local"
     parts: tuple[PromptPart, ...] = ()
     namespace: str = ""
+    constraint: Constraint | None = None
 
     def __post_init__(self) -> None:
         """Checks the prompt and the agent id.
@@ -172,6 +189,32 @@ class Usage:
     ttft_s: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """How likely a token was.
+
+    The probabilities are the model's own: before temperature, filters, penalties, biases and
+    constraints, as OpenAI's are. So a token that a bias or a constraint forced may be far from
+    likely, and need not be among the likeliest.
+
+    Attributes:
+        token_id: The token.
+        token: Its bytes; a token may be a part of a character.
+        logprob: Natural logarithm of its probability.
+        top: The likeliest tokens at its place, the likeliest first; empty for those themselves.
+    """
+
+    token_id: int
+    token: bytes
+    logprob: float
+    top: tuple[TokenLogprob, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The bytes as text; what is no character by itself is replaced."""
+        return self.token.decode("utf-8", "replace")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delta:
     """What one engine step adds to one generation. The last one has a ``finish_reason``.
@@ -184,6 +227,7 @@ class Delta:
         agent_id: The agent that was found or named for it.
         text: New text, stop strings and partial characters held back; may be empty.
         token_ids: New tokens, end-of-turn excluded.
+        logprobs: One for each of ``token_ids``, where the request asked for them; else empty.
         usage: Counts so far.
         finish_reason: Set on the last delta only.
         stop_string: The stop string that ended it, with ``STOP_STRING``.
@@ -194,6 +238,7 @@ class Delta:
     agent_id: str
     text: str = ""
     token_ids: tuple[int, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
     usage: Usage = field(default_factory=Usage)
     finish_reason: FinishReason | None = None
     stop_string: str | None = None

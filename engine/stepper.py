@@ -7,7 +7,12 @@ from collections.abc import Callable, Iterable
 from engine.cache.agents import AgentStore
 from engine.cache.last_turn import LastTurn
 from engine.cache.reply import kept_replies
-from engine.errors import EngineFailedError, PoolExhaustedError, StokerError
+from engine.errors import (
+    ConstraintFailedError,
+    EngineFailedError,
+    PoolExhaustedError,
+    StokerError,
+)
 from engine.explainer import Explainer
 from engine.models.chat import ModelChat
 from engine.persistence import Persistence
@@ -16,7 +21,7 @@ from engine.publisher import StepReading
 from engine.recovery import Recovery
 from engine.request import Delta, FinishReason
 from engine.residency import Residency
-from engine.runtime.runner import DecodeRow, ModelRunner
+from engine.runtime.runner import Chosen, DecodeRow, ModelRunner
 from engine.scheduler import Scheduler
 from engine.sequence import Sequence, SequenceStatus
 from engine.telemetry import Telemetry
@@ -87,7 +92,7 @@ class Stepper:
                 self._explainer.begin(sequence)
             if sequence.started_s is None:
                 self._start(sequence)
-            if sequence.num_remaining_tokens <= 1:
+            if sequence.num_remaining_tokens <= 1 and sequence.output.max_tokens:
                 sequence.status = SequenceStatus.DECODING
         restoring = any(sequence.is_restoring for sequence in scheduler.waiting)
         if scheduler.waiting and not running and not restoring:
@@ -138,19 +143,26 @@ class Stepper:
         self.reading.decode_s = now_s - began_s
         self._telemetry.decoded(now_s, len(decoding), now_s - began_s)
         for sequence, token_id in zip(decoding, chosen, strict=True):
-            self._append(sequence, token_id, now_s)
+            try:
+                self._append(sequence, token_id, now_s)
+            except ConstraintFailedError as error:
+                self.fail(sequence, error)
 
-    def _append(self, sequence: Sequence, token_id: int | None, now_s: float) -> None:
+    def _append(self, sequence: Sequence, token_id: Chosen, now_s: float) -> None:
         if token_id is None:
             self._compute_again(sequence)
             return
+        if isinstance(token_id, ConstraintFailedError):
+            raise token_id
+        sequence.sampler.observe(token_id)
         if sequence.avoids_cache:
             self._recovery.settle(sequence)
         sequence.num_computed_tokens += 1
         self._residency.share_computed_block(sequence)
         sequence.token_ids.append(token_id)
-        sequence.sampler.observe(token_id)
-        sequence.output.add(token_id)
+        sequence.output.add(token_id, sequence.sampler.logprob)
+        if sequence.sampler.is_over:
+            sequence.output.end()
         if sequence.first_token_s is None:
             sequence.first_token_s = now_s
             self._telemetry.first_token(now_s - sequence.arrival_s)
@@ -195,7 +207,15 @@ class Stepper:
         if num_due > 0:
             self._prefill_slice(sequence, num_due)
         if sequence.num_remaining_tokens <= 1:
+            self._end_prefill(sequence)
+
+    def _end_prefill(self, sequence: Sequence) -> None:
+        if sequence.output.max_tokens:
             sequence.status = SequenceStatus.DECODING
+            return
+        # Only the prompt was to be computed. Its last token always is the next turn's first.
+        self._tell_miss(sequence)
+        self._finish(sequence, FinishReason.MAX_TOKENS)
 
     def _prefill_slice(self, sequence: Sequence, num_due: int) -> None:
         num_decoding = len(self.scheduler.decoding)
@@ -249,13 +269,14 @@ class Stepper:
         reason: FinishReason | None = None,
         error: StokerError | None = None,
     ) -> None:
-        text, token_ids = sequence.output.take()
+        text, token_ids, logprobs = sequence.output.take()
         sequence.sink(
             Delta(
                 request_id=sequence.request.request_id,
                 agent_id=sequence.agent.agent_id,
                 text=text,
                 token_ids=token_ids,
+                logprobs=logprobs,
                 usage=sequence.usage,
                 finish_reason=reason,
                 stop_string=sequence.output.stop_string,

@@ -146,6 +146,89 @@ def test_every_turn_finds_the_last_one_however_the_replies_come_back(
     talk.ask("Thank you.", as_stripped_with_thinking)
 
 
+WEATHER = {
+    "name": "weather",
+    "description": "The weather of a city.",
+    "input_schema": {
+        "type": "object",
+        "properties": {
+            "city": {"enum": ["Oslo", "Rome", "Lima"]},
+            "days": {"type": "array", "items": {"enum": [1, 2, 3]}, "maxItems": 3},
+        },
+        "required": ["city", "days"],
+        "additionalProperties": False,
+    },
+}
+CLOCK = {"name": "clock", "input_schema": {"type": "object", "additionalProperties": False}}
+
+
+def call_and_answer(
+    server: RealServer, agent: str, messages: list[Any], seed: int, **fields: Any
+) -> tuple[list[Any], dict[str, int]]:
+    """A turn that has to call, and the messages with its result; tokens are counted."""
+    reply = server.http.post(
+        "/v1/messages",
+        json={
+            "system": RECORDED["system"],
+            "tools": [WEATHER, CLOCK],
+            "messages": messages,
+            "max_tokens": 200,
+            "temperature": 1.6,
+            "seed": seed,
+            **fields,
+        },
+        headers={"x-agent-id": agent},
+    )
+    answer = reply.raise_for_status().json()
+    assert answer["stop_reason"] == "tool_use"
+    results = [
+        {"type": "tool_result", "tool_use_id": block["id"], "content": "Snow."}
+        for block in answer["content"]
+        if block["type"] == "tool_use"
+    ]
+    assert results
+    # A client writes arguments anew, and gives results in an order of its own.
+    written = json.loads(json.dumps(answer["content"], sort_keys=True))
+    said = {"role": "assistant", "content": written}
+    return [*messages, said, {"role": "user", "content": results[::-1]}], answer["usage"]
+
+
+def test_calls_that_come_back_stand_for_their_tokens(server: RealServer) -> None:
+    messages: list[Any] = [{"role": "user", "content": "How is the weather in Oslo and Rome?"}]
+    num_known = 0
+    for seed, choice in enumerate(({"type": "any"}, {"type": "tool", "name": "weather"}) * 2):
+        messages, usage = call_and_answer(server, "caller", messages, seed, tool_choice=choice)
+        num_read = usage["cache_read_input_tokens"]
+        # The token that was chosen last has not been computed.
+        assert num_known - num_read <= 1
+        num_computed = usage["input_tokens"] + usage["cache_creation_input_tokens"]
+        num_known = num_read + num_computed + usage["output_tokens"]
+    calls = [block for message in messages[1::2] for block in message["content"]]
+    for call in calls:
+        assert call["type"] == "tool_use"
+        if call["name"] == "weather":
+            assert call["input"]["city"] in ("Oslo", "Rome", "Lima")
+
+
+def test_a_prompt_that_was_warmed_is_found(server: RealServer) -> None:
+    body: dict[str, Any] = {
+        "system": RECORDED["system"],
+        "messages": [{"role": "user", "content": "Which rivers run into the Black Sea?"}],
+    }
+    usages = []
+    for max_tokens in (0, 4):
+        reply = server.http.post(
+            "/v1/messages",
+            json=body | {"max_tokens": max_tokens},
+            headers={"x-agent-id": "warmed"},
+        )
+        usages.append(reply.raise_for_status().json()["usage"])
+    warm, turn = usages
+    assert warm["output_tokens"] == 0
+    assert turn["output_tokens"] > 0
+    assert turn["input_tokens"] + turn["cache_creation_input_tokens"] == 1
+
+
 def test_a_title_on_the_side_leaves_the_conversation_alone(server: RealServer) -> None:
     talk = Conversation(server, 2)
     talk.ask("Tell me of the sea.")

@@ -12,6 +12,7 @@ from widgets.pane import Pane
 
 ROOMY_LINES = 16
 ROOMY_CONTEXT_TOKENS = 32_768
+DEFAULT_BASE_URL = "http://127.0.0.1:8000"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +28,12 @@ class WelcomeSlice:
     base_url: str = ""
     model: str = ""
     max_context_tokens: int = 0
+
+
+def launch_line(base_url: str) -> str:
+    """The line that has Stoker itself start a coding agent with all that it should be told."""
+    place = "" if base_url == DEFAULT_BASE_URL else f" --url {base_url}"
+    return f"stoker launch claude{place}"
 
 
 def claude_code_line(base_url: str, max_context_tokens: int) -> str:
@@ -63,9 +70,14 @@ class WelcomePane(Pane[WelcomeSlice]):
         """A heading, then each client with its line; long lines wrap."""
         shown = self._slice
         clients = (
-            ("Claude Code", claude_code_line(shown.base_url, shown.max_context_tokens)),
-            ("OpenAI SDK", openai_line(shown.base_url)),
-            ("curl", curl_line(shown.base_url)),
+            ("Claude Code", "codex and opencode likewise", launch_line(shown.base_url)),
+            (
+                "Claude Code by hand",
+                "y copies the line",
+                claude_code_line(shown.base_url, shown.max_context_tokens),
+            ),
+            ("OpenAI SDK", "", openai_line(shown.base_url)),
+            ("curl", "", curl_line(shown.base_url)),
         )
         gap = [Content("")] if height >= ROOMY_LINES else []
         lines = [
@@ -74,16 +86,10 @@ class WelcomePane(Pane[WelcomeSlice]):
             Content.styled("No agent has called yet. Try one of these in another terminal:", MUTED),
             Content(""),
         ]
-        for name, line in clients:
-            lines.append(Content.styled(name, BRAND))
+        for name, remark, line in clients:
+            lines.append(Content.assemble((name, BRAND), (f"  {remark}".rstrip(), MUTED)))
             lines += [Content.styled(part, BRIGHT) for part in _wrapped(line, width)]
             lines += gap
-        lines += [
-            Content.assemble(
-                ("y", f"bold {BRAND}"),
-                (" copies the Claude Code line", MUTED),
-            )
-        ]
         return lines
 
 

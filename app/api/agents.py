@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from app.api.answers import answer_of
+from app.api.conversations import Conversations
 from app.api.errors import FieldError, ForbiddenError
 from app.api.fields import parse_object
 from app.api.telemetry import record_of
@@ -87,8 +88,8 @@ async def _set_pinned(
     return JSONResponse({"agent_id": agent_id, "pinned": is_pinned})
 
 
-def agents_router(engine: EngineFace) -> APIRouter:
-    """The routes under ``/v1/agents``, but for those of agents' files."""
+def agents_router(engine: EngineFace, conversations: Conversations) -> APIRouter:
+    """The routes under ``/v1/agents``, but for those of agents' files and conversations."""
     router = APIRouter(tags=["agents"])
 
     @router.get("/v1/agents", summary="List agents", response_model=None)
@@ -110,6 +111,7 @@ def agents_router(engine: EngineFace) -> APIRouter:
         command = RemoveAgent(agent_id=agent_id, namespace=namespace_of(request))
         engine.send(command)
         freed = await answer_of(command.done)
+        conversations.forget((command.namespace, agent_id))
         return JSONResponse({"agent_id": agent_id, "freed_bytes": freed})
 
     router.include_router(_actions_router(engine))

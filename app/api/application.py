@@ -8,8 +8,12 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from app.api.admin import admin_router
+from app.api.agent_messages import agent_messages_router
 from app.api.agents import agents_router
-from app.api.anthropic import anthropic_router
+from app.api.anthropic.routes import anthropic_router
+from app.api.capabilities import capabilities_router
+from app.api.conversations import Conversations
+from app.api.document import describe
 from app.api.errors import (
     CLIENT_GONE_STATUS,
     ClientGoneError,
@@ -19,7 +23,9 @@ from app.api.errors import (
 from app.api.guard import Guard, error_response
 from app.api.health import health_router
 from app.api.models import models_router
-from app.api.openai import openai_router
+from app.api.openai.chat import chat_router
+from app.api.openai.completions import completions_router
+from app.api.openai.responses import responses_router
 from app.api.service import TurnService
 from app.api.telemetry import App, Telemetry, record_of
 from app.api.transfers import transfers_router
@@ -31,12 +37,25 @@ from engine.errors import StokerError
 def build_app(service: TurnService) -> App:
     """Builds the application that uvicorn serves."""
     metrics = Metrics(lambda: service.engine.snapshot)
+    return Telemetry(Guard(build_routes(service, metrics), service.settings), metrics)
+
+
+def build_routes(service: TurnService, metrics: Metrics) -> FastAPI:
+    """All routes, without what stands around them."""
+    settings = service.settings
     api = FastAPI(title="Stoker", version=__version__, docs_url=None, redoc_url=None)
     api.include_router(anthropic_router(service))
-    api.include_router(openai_router(service))
+    api.include_router(chat_router(service))
+    api.include_router(completions_router(service))
+    api.include_router(responses_router(service))
     api.include_router(models_router(service))
     api.include_router(transfers_router(service.engine, service.settings.transfer_folder))
-    api.include_router(agents_router(service.engine))
+    conversations = Conversations(
+        service.engine, settings.max_conversations, settings.max_conversation_bytes
+    )
+    api.include_router(agent_messages_router(service, conversations))
+    api.include_router(agents_router(service.engine, conversations))
+    api.include_router(capabilities_router(service))
     api.include_router(admin_router(service.engine))
     api.include_router(health_router(service.engine))
 
@@ -48,7 +67,8 @@ def build_app(service: TurnService) -> App:
     api.add_exception_handler(HTTPException, _http_error)
     api.add_exception_handler(ClientDisconnect, _client_gone)
     api.add_exception_handler(Exception, _internal_error)
-    return Telemetry(Guard(api, service.settings), metrics)
+    describe(api)
+    return api
 
 
 async def _stoker_error(request: Request, error: Exception) -> Response:

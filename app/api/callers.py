@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,8 +24,6 @@ class Caller:
     is_operator: bool = False
 
 
-STRANGER = Caller()
-"""Sent no key, to a route that wants none."""
 OPERATOR = Caller(is_operator=True)
 
 
@@ -32,10 +31,13 @@ class Callers:
     """Everybody who may call, by key."""
 
     def __init__(self, settings: ApiSettings) -> None:
-        """Takes the keys; without any, everybody is the operator."""
+        """Takes the keys; without any, everybody is the operator.
+
+        Only digests are kept, all of one length: comparing tells nothing about a key's length.
+        """
         named = [(key.secret, Caller(key.name)) for key in settings.api_keys]
         simple = [(settings.api_key, OPERATOR)] if settings.api_key else []
-        self._callers = [(secret.encode(), caller) for secret, caller in [*simple, *named]]
+        self._callers = [(_digest(secret.encode()), caller) for secret, caller in [*simple, *named]]
 
     def identify(self, headers: Mapping[str, str]) -> Caller:
         """Whoever sent these headers.
@@ -48,7 +50,7 @@ class Callers:
         scheme, _, token = headers.get("authorization", "").partition(" ")
         bearer = token.strip() if scheme.lower() == "bearer" else ""
         # Header values were decoded as latin-1; this gives the bytes back as they were sent.
-        sent = [key.encode("latin-1") for key in (headers.get("x-api-key", ""), bearer)]
+        sent = [_digest(key.encode("latin-1")) for key in (headers.get("x-api-key", ""), bearer)]
         # All are compared in full, so that the time tells nothing about any of them.
         found = [
             caller
@@ -59,3 +61,7 @@ class Callers:
         if not found:
             raise UnauthorizedError("send the API key as x-api-key or as Authorization: Bearer")
         return found[0]
+
+
+def _digest(key: bytes) -> bytes:
+    return hashlib.sha256(key).digest()

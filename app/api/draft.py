@@ -6,10 +6,30 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 from app.api.fields import Fields
-from engine.messages import Message, Role, ToolSpec
+from engine.constraint import Constraint
+from engine.messages import ChatFormat, Message, RenderedPrompt, Role, ToolChoice, ToolSpec
+from engine.pieces import ReplyReader
 from engine.request import SamplingParams
+
+NO_IMAGES = "this model does not see images"
+"""What is said to a client that sends one."""
+
+AS_THE_MODEL_LIKES = ToolChoice()
+"""What holds where a client says nothing of the tools it offers."""
+
+
+class Thinking(StrEnum):
+    """What a client wants to see of the model's reasoning."""
+
+    OFF = "off"
+    """Nothing."""
+    OMITTED = "omitted"
+    """That there was some, and where."""
+    SHOWN = "shown"
+    """All of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,8 +43,11 @@ class TurnDraft:
         sampling: How to choose tokens; its ``max_tokens`` is not yet decided.
         max_tokens: The client's bound of generated tokens; None for as many as fit.
         stream: Whether to answer with server-sent events.
-        include_usage: Whether an OpenAI stream ends with a usage chunk.
         agent_id: Who the client says it is; None when it does not say.
+        tool_choice: Whether the reply may, must or must not call a tool.
+        response_schema_json: JSON schema that the text of the reply has to fit; None for any text.
+        thinking: What the client wants to see of the model's reasoning.
+        any_object: Whether the text of the reply has to be a JSON object, whatever is in it.
     """
 
     model: str
@@ -33,13 +56,52 @@ class TurnDraft:
     sampling: SamplingParams
     max_tokens: int | None
     stream: bool
-    include_usage: bool = False
     agent_id: str | None = None
+    tool_choice: ToolChoice = AS_THE_MODEL_LIKES
+    response_schema_json: str | None = None
+    any_object: bool = False
+    thinking: Thinking = Thinking.OFF
+
+    def render(self, chat_format: ChatFormat, namespace: str) -> tuple[RenderedPrompt, ...]:
+        """What the model reads: one prompt for each reply that goes on from another text.
+
+        Args:
+            chat_format: The text side of the model.
+            namespace: Whose earlier replies may be recognised.
+
+        Raises:
+            InvalidRequestError: The model's template refuses the conversation.
+        """
+        return (chat_format.render_chat(self.messages, self.tools, namespace=namespace),)
+
+    def constraint(self, chat_format: ChatFormat, prompt: RenderedPrompt) -> Constraint | None:
+        """What every reply has to fit.
+
+        Args:
+            chat_format: The text side of the model.
+            prompt: One of the prompts; all end in the same way.
+
+        Raises:
+            InvalidRequestError: It cannot be enforced; the message says what of it.
+        """
+        return chat_format.constrain(
+            self.tools,
+            self.tool_choice,
+            self.response_schema_json,
+            any_object=self.any_object,
+            opens_reasoning=prompt.opens_reasoning,
+        )
+
+    def reader(self, chat_format: ChatFormat, prompt: RenderedPrompt) -> ReplyReader:
+        """What takes the reply to one of the prompts apart."""
+        return chat_format.reply_reader(
+            self.tools, self.tool_choice, opens_reasoning=prompt.opens_reasoning
+        )
 
     @property
     def agent_hint(self) -> str:
         """Name prefix for an agent that only its tools and system prompt tell apart."""
-        if not self.tools and self.messages[0].role is not Role.SYSTEM:
+        if not self.tools and [m.role for m in self.messages[:1]] != [Role.SYSTEM]:
             return "anon"
         digest = hashlib.sha256()
         for tool in self.tools:
@@ -72,15 +134,15 @@ def sampling_of(fields: Fields, stop: Sequence[str]) -> SamplingParams:
     )
 
 
-def max_tokens_of(fields: Fields, name: str) -> int | None:
+def max_tokens_of(fields: Fields, name: str, *, least: int = 1) -> int | None:
     """The client's bound of generated tokens; far too large a bound is fine, it is clamped.
 
     Raises:
-        FieldError: It is no integer, or less than 1.
+        FieldError: It is no integer, or too small.
     """
     value = fields.integer(name)
-    if value is not None and value < 1:
-        raise fields.error(name, "must be at least 1")
+    if value is not None and value < least:
+        raise fields.error(name, f"must be at least {least}")
     return value
 
 

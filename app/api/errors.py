@@ -23,6 +23,9 @@ from engine.errors import (
     UnavailableError,
 )
 
+MAX_ID_CHARS = 100
+"""As much of an id that a client sent is repeated to it."""
+
 
 class BindError(StokerError):
     """The API's address cannot be bound."""
@@ -68,6 +71,59 @@ class BodyTooLargeError(StokerError):
         super().__init__(f"the request body is larger than {limit_bytes} bytes")
 
 
+class BodyTimeoutError(StokerError):
+    """The request body did not arrive in time."""
+
+    def __init__(self, timeout_s: float) -> None:
+        super().__init__(f"the request body did not arrive within {timeout_s:g} seconds")
+
+
+class RequestTimeoutError(StokerError):
+    """The turn took longer than a request may."""
+
+    def __init__(self, timeout_s: float) -> None:
+        super().__init__(f"this request took longer than {timeout_s:g} seconds (request_timeout_s)")
+
+
+class TargetTooLongError(StokerError):
+    """The path and query of a request are longer than the limit."""
+
+
+class HeadTooLargeError(StokerError):
+    """The headers of a request are too many, or too long."""
+
+
+class NoConversationError(StokerError):
+    """The agent is here, and nothing of what it said is kept."""
+
+    def __init__(self, agent_id: str) -> None:
+        super().__init__(
+            f"no conversation of {agent_id!r} is kept here; create it again with POST /v1/agents, "
+            "its id and its messages: its cache is still used"
+        )
+
+
+class ConversationTooLongError(InvalidRequestError):
+    """A conversation is longer than can be kept."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(
+            f"the conversation would be longer than the {limit_bytes} bytes that are kept; "
+            "start a new agent, or keep it yourself and use /v1/messages"
+        )
+
+
+class RateLimitedError(OverloadedError):
+    """The caller has sent more requests than it may."""
+
+    def __init__(self, per_minute: int, retry_after_s: float) -> None:
+        super().__init__(f"this key may send {per_minute} requests a minute", retry_after_s)
+
+
+class TooManyRequestsError(UnavailableError):
+    """More requests are in progress than the server takes."""
+
+
 class UnsupportedMediaTypeError(StokerError):
     """The request body is not declared as what the route takes."""
 
@@ -78,6 +134,25 @@ class RouteNotFoundError(StokerError):
 
 class MethodNotAllowedError(StokerError):
     """The path exists, with other methods."""
+
+
+class ResponseNotFoundError(StokerError):
+    """No response of that id is stored here, or it is another key's."""
+
+    def __init__(self, response_id: str, advice: str = "") -> None:
+        super().__init__(
+            f"there is no response {response_id[:MAX_ID_CHARS]!r}: it was not stored, or was "
+            f"forgotten since{advice}"
+        )
+
+
+class PreviousResponseNotFoundError(ResponseNotFoundError):
+    """A request goes on from a response that is not stored here."""
+
+    def __init__(self, response_id: str) -> None:
+        super().__init__(
+            response_id, "; send the whole conversation as input, without previous_response_id"
+        )
 
 
 class ClientGoneError(StokerError):
@@ -128,6 +203,11 @@ _KINDS: tuple[tuple[type[StokerError], ErrorKind], ...] = (
     (TurnAbortedError, ErrorKind(403, "permission_error", "permission_error", "turn_aborted")),
     (ModelNotFoundError, ErrorKind(404, "not_found_error", _INVALID, "model_not_found")),
     (AgentNotFoundError, ErrorKind(404, "not_found_error", _INVALID, "agent_not_found")),
+    (
+        PreviousResponseNotFoundError,
+        ErrorKind(404, "not_found_error", _INVALID, "previous_response_not_found"),
+    ),
+    (ResponseNotFoundError, ErrorKind(404, "not_found_error", _INVALID, "response_not_found")),
     (RouteNotFoundError, ErrorKind(404, "not_found_error", _INVALID, "not_found")),
     (MethodNotAllowedError, ErrorKind(405, _INVALID, _INVALID, "method_not_allowed")),
     (AgentBusyError, ErrorKind(409, _INVALID, _INVALID, "agent_busy")),
@@ -138,6 +218,12 @@ _KINDS: tuple[tuple[type[StokerError], ErrorKind], ...] = (
     (ArchiveError, ErrorKind(400, _INVALID, _INVALID, "bad_archive")),
     (BodyTooLargeError, ErrorKind(413, "request_too_large", _INVALID)),
     (UnsupportedMediaTypeError, ErrorKind(415, _INVALID, _INVALID)),
+    (NoConversationError, ErrorKind(409, _INVALID, _INVALID, "no_conversation")),
+    (BodyTimeoutError, ErrorKind(408, _INVALID, _INVALID, "request_timeout")),
+    (RequestTimeoutError, ErrorKind(408, "timeout_error", "timeout_error", "request_timeout")),
+    (TargetTooLongError, ErrorKind(414, _INVALID, _INVALID)),
+    (HeadTooLargeError, ErrorKind(431, _INVALID, _INVALID)),
+    (RateLimitedError, ErrorKind(429, "rate_limit_error", "rate_limit_exceeded")),
     (OverloadedError, ErrorKind(529, "overloaded_error", "server_overloaded", None, 429)),
     (UnavailableError, ErrorKind(503, "api_error", "service_unavailable")),
     (ClientGoneError, ErrorKind(CLIENT_GONE_STATUS, _INVALID, _INVALID)),

@@ -1,4 +1,4 @@
-"""Who may talk to the API, and with what: hosts, origins, keys, content types, sizes."""
+"""Who may talk to the API, and with what: hosts, origins, keys, rates, sizes and times."""
 
 from __future__ import annotations
 
@@ -10,14 +10,18 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from app.api.body_limits import BodyLimits
-from app.api.callers import STRANGER, Caller, Callers
+from app.api.callers import Caller, Callers
 from app.api.errors import (
+    BodyTimeoutError,
     ForbiddenError,
+    TooManyRequestsError,
     dialect_of,
     error_body,
     kind_of,
     retry_after,
 )
+from app.api.head_limits import check_head, host_of
+from app.api.rate_limits import RateLimits
 from app.api.settings import ApiSettings
 from app.api.telemetry import App, Receive, Scope, Send, record_of
 from engine.errors import StokerError
@@ -35,7 +39,9 @@ def error_response(error: Exception, request: Request) -> JSONResponse:
     record.error = str(error)
     dialect = dialect_of(request.url.path, "anthropic-version" in request.headers)
     after_s = retry_after(error)
-    headers = {"retry-after": str(after_s)} if after_s is not None else None
+    headers = {"retry-after": str(after_s)} if after_s is not None else {}
+    if isinstance(error, BodyTimeoutError):
+        headers["connection"] = "close"  # the rest of the body is not waited for
     return JSONResponse(
         error_body(error, dialect, record.request_id),
         status_code=kind_of(error).status_in(dialect),
@@ -53,9 +59,19 @@ class Guard:
     def __init__(self, app: App, settings: ApiSettings) -> None:
         """Wraps an ASGI application."""
         self._app = app
-        self._body = BodyLimits("application/json", settings.body_limit_bytes)
-        self._file = BodyLimits("application/octet-stream", settings.transfer_limit_bytes)
+        self._body = BodyLimits(
+            "application/json", settings.body_limit_bytes, settings.body_timeout_s
+        )
+        self._file = BodyLimits(
+            "application/octet-stream",
+            settings.transfer_limit_bytes,
+            settings.body_timeout_s,
+            is_timed_by_piece=True,
+        )
         self._callers = Callers(settings)
+        self._rates = RateLimits(settings.rate_limit_per_minute)
+        self._max_requests = settings.max_requests
+        self._num_requests = 0
         hosts = {host.lower() for host in settings.allowed_hosts}
         self._is_any_host = "*" in hosts
         own = set() if settings.host in _WILDCARD_BINDS else {settings.host.lower()}
@@ -65,21 +81,27 @@ class Guard:
         """Serves or refuses one request."""
         headers = Headers(scope=scope)
         try:
+            check_head(scope)
             self._check_host(headers)
             self._check_origin(headers)
-            record_of(scope).namespace = self._identify(headers, scope["path"]).namespace
+            self._admit(scope, headers)
             limits = self._file if scope["path"] in _FILE_PATHS else self._body
             limits.check(headers, scope["method"])
         except StokerError as error:
             await error_response(error, Request(scope))(scope, receive, send)
             return
-        await self._app(scope, limits.limited(receive), send)
+        self._num_requests += 1
+        try:
+            await self._app(scope, limits.limited(receive), send)
+        finally:
+            self._num_requests -= 1
 
-    def _check_host(self, headers: Mapping[str, str]) -> None:
-        host = host_name(headers.get("host", ""))
-        if not self._is_any_host and host not in self._hosts:
+    def _check_host(self, headers: Headers) -> None:
+        host = host_of(headers)
+        if not host or not (self._is_any_host or host in self._hosts):
+            sent = headers.get("host", "")[:100]
             raise ForbiddenError(
-                f"host {host[:100]!r} is not allowed; add it to allowed_hosts in the configuration"
+                f"host {sent!r} is not allowed; add its name to allowed_hosts in the configuration"
             )
 
     def _check_origin(self, headers: Mapping[str, str]) -> None:
@@ -87,21 +109,26 @@ class Guard:
         if origin is not None and origin_host(origin) != headers.get("host", "").lower():
             raise ForbiddenError("requests from other web pages are not allowed")
 
-    def _identify(self, headers: Mapping[str, str], path: str) -> Caller:
+    def _admit(self, scope: Scope, headers: Mapping[str, str]) -> None:
+        """Lets a caller in, unless it has sent too much, or everybody together has."""
+        path: str = scope["path"]
         if path in _OPEN_PATHS:
-            return STRANGER
+            return
+        record = record_of(scope)
+        caller = self._identify(headers, path)
+        record.namespace = caller.namespace
+        record.headers += self._rates.headers(self._rates.take(caller))
+        if self._num_requests >= self._max_requests:
+            raise TooManyRequestsError(
+                f"{self._max_requests} requests are in progress; send it again in a moment",
+                retry_after_s=1.0,
+            )
+
+    def _identify(self, headers: Mapping[str, str], path: str) -> Caller:
         caller = self._callers.identify(headers)
         if not caller.is_operator and path.startswith(_OPERATOR_PATHS):
             raise ForbiddenError("this shows everybody's agents; it takes the operator's key")
         return caller
-
-
-def host_name(host: str) -> str:
-    """The name in a ``Host`` header, lower case, without port and brackets."""
-    host = host.lower()
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.rpartition(":")[0] if ":" in host else host
 
 
 def origin_host(origin: str) -> str:

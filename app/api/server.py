@@ -122,6 +122,7 @@ class ApiServer:
 
         from app.api.application import build_app
         from app.api.bridge import DeltaBridge
+        from app.api.connections import bounded_protocol
         from app.api.service import TurnService
 
         loop = asyncio.get_running_loop()
@@ -133,6 +134,9 @@ class ApiServer:
             server_header=False,
             lifespan="off",
             ws="none",
+            http=bounded_protocol(self._settings),  # type: ignore[arg-type]
+            # Nothing of a connection is trusted to say who is behind it.
+            proxy_headers=False,
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=GRACE_S,
         )

@@ -10,21 +10,20 @@ from app.api.bridge import DeltaBridge
 from app.api.draft import TurnDraft
 from app.api.fields import Fields, parse_object
 from app.api.identity import Headers, agent_id_of
+from app.api.prepared import DraftT, Prepared
 from app.api.settings import ApiSettings
 from app.api.telemetry import RequestRecord
 from app.api.turns import Receive, Turn
 from app.logs import printable
 from engine.commands import Note
 from engine.errors import (
-    ContextExceededError,
     DrainingError,
     ModelLoadingError,
     ModelNotFoundError,
     UnavailableError,
 )
 from engine.face import EngineFace
-from engine.messages import ChatFormat, RenderedPrompt
-from engine.request import Request
+from engine.messages import ChatFormat
 from engine.snapshot import EngineSnapshot, EngineStatus
 
 Parse = Callable[[Fields], TurnDraft]
@@ -77,14 +76,68 @@ class TurnService:
 
         def count() -> tuple[TurnDraft, int]:
             draft = parse(parse_object(body))
-            prompt = chat_format.render_chat(
-                draft.messages, draft.tools, namespace=record.namespace
-            )
+            (prompt,) = draft.render(chat_format, record.namespace)
             return draft, len(prompt.token_ids)
 
         draft, num_tokens = await asyncio.to_thread(count)
         self._serve_as(draft.model, record)
         return num_tokens
+
+    async def prepare(
+        self,
+        body: bytes,
+        parse: Callable[[Fields], DraftT],
+        headers: Headers,
+        record: RequestRecord,
+    ) -> Prepared[DraftT]:
+        """Parses and tokenises a request.
+
+        Raises:
+            StokerError: The request is wrong, or there is no model.
+        """
+        chat_format = self.chat_format()
+
+        def prepare() -> Prepared[DraftT]:
+            fields = parse_object(body)
+            draft = replace(parse(fields), agent_id=agent_id_of(headers, fields))
+            prompts = draft.render(chat_format, record.namespace)
+            return Prepared(
+                draft=draft,
+                prompts=prompts,
+                chat_format=chat_format,
+                constraint=draft.constraint(chat_format, prompts[0]),
+            )
+
+        prepared = await asyncio.to_thread(prepare)
+        return replace(prepared, model_id=self._serve_as(prepared.draft.model, record))
+
+    async def start(
+        self,
+        prepared: Prepared[DraftT],
+        receive: Receive,
+        record: RequestRecord,
+        protocol: str,
+    ) -> Turn:
+        """Queues the turn that answers the first prompt of a request.
+
+        The caller has to ``forget`` the turn.
+
+        Raises:
+            StokerError: It is not as it has to be, or there is no room for it.
+        """
+        request = prepared.request(record, protocol)
+        turn = Turn(
+            self.engine,
+            self._bridge,
+            prepared.draft,
+            prepared.model_id,
+            record,
+            prepared.reader(),
+        )
+        if self.settings.request_timeout_s:
+            turn.end_in(self.settings.request_timeout_s)
+        await self._follow(turn, turn.submit(request, receive))
+        return turn
 
     async def begin(
         self,
@@ -97,39 +150,13 @@ class TurnService:
     ) -> Turn:
         """Parses and tokenises a request and queues its turn.
 
-        The caller has to ``close`` the turn.
+        The caller has to ``forget`` the turn.
 
         Raises:
             StokerError: The request is wrong, there is no model, or no room for it.
         """
-        chat_format = self.chat_format()
-
-        def prepare() -> tuple[TurnDraft, RenderedPrompt]:
-            fields = parse_object(body)
-            draft = replace(parse(fields), agent_id=agent_id_of(headers, fields))
-            prompt = chat_format.render_chat(
-                draft.messages, draft.tools, namespace=record.namespace
-            )
-            return draft, prompt
-
-        draft, prompt = await asyncio.to_thread(prepare)
-        model_id = self._serve_as(draft.model, record)
-        max_tokens = clamp_max_tokens(
-            draft.max_tokens, len(prompt.token_ids), chat_format.max_context_tokens
-        )
-        request = Request(
-            request_id=record.request_id,
-            agent_id=draft.agent_id,
-            agent_hint=draft.agent_hint,
-            prompt_token_ids=prompt.token_ids,
-            parts=prompt.parts,
-            sampling=replace(draft.sampling, max_tokens=max_tokens),
-            protocol=protocol,
-            namespace=record.namespace,
-        )
-        turn = Turn(self.engine, self._bridge, draft, model_id, record)
-        await self._follow(turn, turn.submit(request, receive))
-        return turn
+        prepared = await self.prepare(body, parse, headers, record)
+        return await self.start(prepared, receive, record, protocol)
 
     def forget(self, turn: Turn) -> None:
         """Closes a turn that was answered, or whose client is gone."""
@@ -173,17 +200,3 @@ def loading_eta_s(snapshot: EngineSnapshot) -> float:
         return 5.0
     remaining_s = snapshot.uptime_s * (1 - snapshot.progress) / snapshot.progress
     return min(60.0, max(1.0, remaining_s))
-
-
-def clamp_max_tokens(asked: int | None, num_prompt_tokens: int, max_context_tokens: int) -> int:
-    """How many tokens may be generated: what was asked for, or what fits.
-
-    Raises:
-        ContextExceededError: The prompt leaves no room for a single token.
-    """
-    room = max_context_tokens - num_prompt_tokens
-    if room < 1:
-        # A prompt that just fills the context is too long as well: by the token of the reply.
-        limit = max_context_tokens if room < 0 else max_context_tokens - 1
-        raise ContextExceededError(num_prompt_tokens, limit)
-    return room if asked is None else min(asked, room)

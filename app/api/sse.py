@@ -14,6 +14,7 @@ from app.api.service import TurnService
 from app.api.telemetry import Receive, Scope, Send
 from app.api.turns import Turn
 from engine.errors import StokerError
+from engine.pieces import Piece
 from engine.request import Delta
 
 
@@ -23,8 +24,8 @@ class EventEncoder(Protocol):
     def start(self, first: Delta) -> bytes:
         """What opens the reply, once its usage is known."""
 
-    def text(self, text: str) -> bytes:
-        """A piece of text."""
+    def piece(self, piece: Piece) -> bytes:
+        """The next piece of the reply; nothing where the protocol has no place for it."""
 
     def finish(self, last: Delta) -> bytes:
         """What closes a reply that ended by itself."""
@@ -49,17 +50,91 @@ def compact(value: Any) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode("ascii")
 
 
-class EventStream(Response):
-    """The reply to a streaming request. Ends the turn when the client goes away."""
+class EventSource(Protocol):
+    """What a stream is made of."""
 
-    media_type = "text/event-stream"
+    async def next(self, timeout_s: float) -> bytes:
+        """Events since the last call; waits for one, at most ``timeout_s`` seconds.
+
+        Raises:
+            StokerError: There will be no more, and the reply did not end by itself.
+        """
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the last event was handed over."""
+
+    def error(self, error: StokerError) -> bytes:
+        """What closes a reply that failed."""
+
+    def ping(self) -> bytes:
+        """A sign of life, at any point of the stream."""
+
+    async def close(self) -> None:
+        """Lets go of what the events tell of."""
+
+
+class TurnEvents:
+    """The events of one turn."""
 
     def __init__(self, service: TurnService, turn: Turn, encoder: EventEncoder) -> None:
-        """Prepares the reply to a turn that is queued."""
+        """Takes over a turn that is queued."""
         self._service = service
         self._turn = turn
         self._encoder = encoder
         self._is_open = False
+        self.is_over = False
+
+    async def next(self, timeout_s: float) -> bytes:
+        """Events since the last call; waits for one, at most ``timeout_s`` seconds.
+
+        Raises:
+            StokerError: The client went away, or the server or the engine stopped.
+        """
+        deltas = await self._turn.next(timeout_s)
+        return self._encode(deltas) if deltas else b""
+
+    def _encode(self, deltas: Sequence[Delta]) -> bytes:
+        chunk = b""
+        if not self._is_open:
+            self._is_open = True
+            chunk = self._encoder.start(deltas[0])
+        chunk += b"".join([self._encoder.piece(piece) for piece in self._turn.read(deltas)])
+        last = deltas[-1]
+        if last.finish_reason is not None:
+            self.is_over = True
+            error = self._turn.ending_error(last)
+            chunk += self._encoder.finish(last) if error is None else self.error(error)
+        return chunk
+
+    def error(self, error: StokerError) -> bytes:
+        """What closes a reply that failed."""
+        self._turn.record.error = str(error)
+        return self._encoder.error(error)
+
+    def ping(self) -> bytes:
+        """A sign of life, at any point of the stream."""
+        return self._encoder.ping()
+
+    async def close(self) -> None:
+        """Ends the turn, if it still runs."""
+        self._service.forget(self._turn)
+
+
+class EventStream(Response):
+    """The reply to a streaming request. Ends its turns when the client goes away."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, events: EventSource, ping_s: float) -> None:
+        """Prepares the reply to a request whose turns are queued.
+
+        Args:
+            events: What to send.
+            ping_s: Seconds of silence after which a sign of life is sent.
+        """
+        self._events = events
+        self._ping_s = ping_s
         self.status_code = 200
         self.background = None
         self.init_headers({"cache-control": "no-cache", "x-accel-buffering": "no"})
@@ -78,45 +153,20 @@ class EventStream(Response):
             except ClientGoneError:
                 return
             except StokerError as error:
-                self._turn.record.error = str(error)
-                await _send_chunk(send, self._encoder.error(error))
+                await _send_chunk(send, self._events.error(error))
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
-            self._service.forget(self._turn)
+            await self._events.close()
 
     async def _send_events(self, send: Send) -> None:
-        ping_s = self._service.settings.ping_s
         last_sent = time.monotonic()
-        while True:
-            deltas = await self._turn.next(last_sent + ping_s - time.monotonic())
-            chunk = self._encode(deltas)
-            if not chunk and time.monotonic() - last_sent >= ping_s:
-                chunk = self._encoder.ping()
+        while not self._events.is_over:
+            chunk = await self._events.next(last_sent + self._ping_s - time.monotonic())
+            if not chunk and time.monotonic() - last_sent >= self._ping_s:
+                chunk = self._events.ping()
             if chunk:
                 await _send_chunk(send, chunk)
                 last_sent = time.monotonic()
-            if deltas and deltas[-1].finish_reason is not None:
-                return
-
-    def _encode(self, deltas: Sequence[Delta]) -> bytes:
-        if not deltas:
-            return b""
-        chunk = b""
-        if not self._is_open:
-            self._is_open = True
-            chunk = self._encoder.start(deltas[0])
-        text = "".join([delta.text for delta in deltas])
-        if text:
-            chunk += self._encoder.text(text)
-        last = deltas[-1]
-        if last.finish_reason is not None:
-            error = self._turn.ending_error(last)
-            if error is None:
-                chunk += self._encoder.finish(last)
-            else:
-                self._turn.record.error = str(error)
-                chunk += self._encoder.error(error)
-        return chunk
 
 
 async def _send_chunk(send: Send, chunk: bytes) -> None:

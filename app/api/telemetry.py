@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.api.errors import CLIENT_GONE_STATUS
+from app.logs import printable
 from app.metrics import Metrics
 from engine.request import Delta, Usage
 from engine.snapshot import MissRow
@@ -20,6 +21,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+MAX_LOGGED_PATH_CHARS = 300
 _RECORD = "stoker.record"
 _QUIET_PATHS = ("/", "/metrics", "/admin/state", "/api/hello")
 log = logging.getLogger("stoker.api.request")
@@ -42,6 +44,7 @@ class RequestRecord:
         is_answered: Whether the last byte of the reply was handed over.
         is_client_gone: Whether the client left before the end.
         error: Why it failed, in words.
+        headers: What the reply's headers say beside its id and model.
     """
 
     request_id: str
@@ -56,6 +59,7 @@ class RequestRecord:
     is_answered: bool = False
     is_client_gone: bool = False
     error: str = ""
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
     _last_token_at: float | None = None
 
     def note_deltas(self, deltas: Sequence[Delta]) -> None:
@@ -119,12 +123,18 @@ class Telemetry:
         path: str = scope["path"]
         is_quiet = path.startswith("/health/") or (status < 400 and path in _QUIET_PATHS)
         level = logging.DEBUG if is_quiet else logging.INFO
-        log.log(level, "%s", _line(scope["method"], path, status, duration_s, record))
+        log.log(
+            level,
+            "%s",
+            _line(
+                scope["method"], printable(path[:MAX_LOGGED_PATH_CHARS]), status, duration_s, record
+            ),
+        )
 
 
 def _headers_of(record: RequestRecord) -> list[tuple[bytes, bytes]]:
     request_id = record.request_id.encode("ascii")
-    headers = [(b"request-id", request_id), (b"x-request-id", request_id)]
+    headers = [(b"request-id", request_id), (b"x-request-id", request_id), *record.headers]
     if record.model_id:
         # A folder may have any name; a header value may not.
         model = "".join(c if c.isascii() and c.isprintable() else "?" for c in record.model_id)

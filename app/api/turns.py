@@ -3,35 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from app.api.bridge import DeltaBridge
 from app.api.draft import TurnDraft
-from app.api.errors import ClientGoneError, TurnAbortedError
+from app.api.errors import ClientGoneError, RequestTimeoutError, TurnAbortedError
+from app.api.reply import Reply, blocks_of
 from app.api.telemetry import RequestRecord
 from engine.commands import Abort, Generate
 from engine.errors import DrainingError, EngineFailedError, StokerError
 from engine.face import EngineFace
-from engine.request import Delta, FinishReason, Request
+from engine.pieces import Piece, ReplyReader
+from engine.request import Delta, FinishReason, Request, TokenLogprob
 from engine.snapshot import EngineStatus
 
 Receive = Callable[[], Awaitable[Any]]
 _ENDED = (EngineStatus.STOPPED, EngineStatus.FAILED)
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A finished turn as one piece.
-
-    Attributes:
-        text: All of its text.
-        last: The delta that ended it.
-    """
-
-    text: str
-    last: Delta
 
 
 class Turn:
@@ -50,6 +39,7 @@ class Turn:
         draft: TurnDraft,
         model_id: str,
         record: RequestRecord,
+        reader: ReplyReader,
     ) -> None:
         """Prepares a turn; nothing is sent to the engine yet."""
         self.draft = draft
@@ -57,9 +47,11 @@ class Turn:
         self.record = record
         self._engine = engine
         self._bridge = bridge
+        self._reader = reader
         self._pending: list[Delta] = []
         self._waiter: asyncio.Future[None] | None = None
         self._watcher: asyncio.Task[None] | None = None
+        self._deadline: asyncio.TimerHandle | None = None
         self._failure: StokerError | None = None
         self._num_news = 0
         self._is_sent = False
@@ -110,21 +102,35 @@ class Turn:
             self.record.note_deltas(deltas)
         return deltas
 
+    def read(self, deltas: Sequence[Delta]) -> list[Piece]:
+        """The pieces that deltas complete; to be called once for each delta, in order.
+
+        Of a reply that failed, what is held back is not told: it may look like a whole call.
+        """
+        text = "".join([delta.text for delta in deltas])
+        pieces = self._reader.feed(text) if text else []
+        last = deltas[-1] if deltas else None
+        if last is not None and last.finish_reason is not None and not self.ending_error(last):
+            pieces += self._reader.finish()
+        return pieces
+
     async def whole_reply(self) -> Reply:
         """Waits for the end of the turn.
 
         Raises:
             StokerError: It did not end by itself, or the client went away.
         """
-        pieces: list[str] = []
+        pieces: list[Piece] = []
+        logprobs: list[TokenLogprob] = []
         while True:
-            for delta in await self.next(timeout_s=1.0):
-                pieces.append(delta.text)
-                if delta.finish_reason is not None:
-                    error = self.ending_error(delta)
-                    if error is not None:
-                        raise error
-                    return Reply("".join(pieces), delta)
+            deltas = await self.next(timeout_s=1.0)
+            pieces += self.read(deltas)
+            logprobs += [row for delta in deltas for row in delta.logprobs]
+            if deltas and deltas[-1].finish_reason is not None:
+                error = self.ending_error(deltas[-1])
+                if error is not None:
+                    raise error
+                return Reply(blocks_of(pieces), deltas[-1], tuple(logprobs))
 
     def ending_error(self, last: Delta) -> StokerError | None:
         """Why the turn did not end by itself; None when it did."""
@@ -144,8 +150,16 @@ class Turn:
         self._abort(str(error))
         self._wake()
 
+    def end_in(self, timeout_s: float) -> None:
+        """Ends the turn with an error, so many seconds after its request arrived."""
+        left_s = self.record.started + timeout_s - time.perf_counter()
+        error = RequestTimeoutError(timeout_s)
+        self._deadline = asyncio.get_running_loop().call_later(left_s, self.fail, error)
+
     def close(self) -> None:
         """Lets go of the turn, and aborts it if it still runs."""
+        if self._deadline is not None:
+            self._deadline.cancel()
         if self._watcher is not None:
             self._watcher.cancel()
         self._abort("client went away")

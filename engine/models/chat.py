@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from engine.cache.reply import ReplyTokens
-from engine.errors import InvalidRequestError, ModelLoadError
-from engine.messages import Message, RenderedPrompt, Role, ToolSpec
-from engine.models.codec import TextCodec
-from engine.models.detokenizer import Detokenizer, token_decoder
+from engine.constraint import Constraint
+from engine.errors import InvalidRequestError
+from engine.messages import Message, RenderedPrompt, Role, ToolChoice, ToolSpec
+from engine.models.call_format import WRITTEN_CALLS, CallFormat, call_format_of
+from engine.models.constraints import ReplyConstraints
+from engine.models.detokenizer import Detokenizer, token_decoder, token_speller
+from engine.models.guidance import Guidance
+from engine.models.offered_calls import offered_calls
 from engine.models.outline import Outline, mark_turns
 from engine.models.prompt_encoder import PromptEncoder
+from engine.models.reasoning_format import reasoning_format_of
+from engine.models.reply_grammar import ReplyForm
+from engine.models.reply_marks import ReplyMarks, marks_of
+from engine.models.reply_reader import MarkedReader
 from engine.models.special_text import Disguise, SpecialStrings
 from engine.models.template import ChatTemplate
+from engine.models.text_files import (
+    configured_ends,
+    context_limit,
+    read_codec,
+    read_json,
+    read_template,
+    token_text,
+)
 from engine.models.turns import fit_turns, parse_tools, parse_turns, without_labels
+from engine.pieces import ReplyReader
 
 # The engine needs the cores; and with parallelism on, tokenizers writes a warning to the
 # terminal whenever the process forks.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-_TOKEN_NAMES = ("bos_token", "eos_token", "unk_token", "pad_token")
 _REPLY_MARK = "Reply7Mark"
 
 
@@ -42,22 +56,37 @@ class ModelChat:
     """
 
     def __init__(self, folder: Path) -> None:
-        config = _read_json(folder / "config.json")
-        tokenizer_config = _read_json(folder / "tokenizer_config.json", optional=True)
-        self._max_context_tokens = _context_limit(config, folder)
-        self._codec = _read_codec(folder)
+        config = read_json(folder / "config.json")
+        tokenizer_config = read_json(folder / "tokenizer_config.json", optional=True)
+        self._max_context_tokens = context_limit(config, folder)
+        self._codec = read_codec(folder)
         self._special_strings = SpecialStrings(list(self._codec.special_ids))
-        self._encoder = PromptEncoder(self._codec, self._special_strings)
-        self._template = _read_template(folder, tokenizer_config)
-        ends = _configured_ends(folder, config)
+        self._template = read_template(folder, tokenizer_config)
+        ends = configured_ends(folder, config)
         tokenizer = self._codec.tokenizer
-        ends.add(tokenizer.token_to_id(_token_text(tokenizer_config.get("eos_token"))))
+        ends.add(tokenizer.token_to_id(token_text(tokenizer_config.get("eos_token"))))
         ends.add(self._template_end())
         self._end_token_ids = frozenset(end for end in ends if end is not None)
         self._end_strings = frozenset(
             text for text, end in self._codec.special_ids.items() if end in self._end_token_ids
         )
-        self._token_decoder = token_decoder(tokenizer)
+        self.call_format = _call_format(self._template)
+        """How the model writes tool calls; None where that is not known."""
+        source = self._template.source if self._template else ""
+        self.reasoning_format = reasoning_format_of(source)
+        """How the model marks reasoning; None where it does not."""
+        self._marks = self._reply_marks()
+        self._encoder = PromptEncoder(self._codec, self._special_strings, self._marks)
+        self._token_decoder = token_decoder(tokenizer, self._marks.special)
+        self._spell_token = token_speller(tokenizer)
+        self._constraints = ReplyConstraints(
+            ReplyForm(
+                calls=self.call_format,
+                reasoning=self.reasoning_format,
+                special_ids=self._codec.special_ids,
+            ),
+            Guidance(tokenizer.to_str, self._end_token_ids),
+        )
 
     @property
     def max_context_tokens(self) -> int:
@@ -69,6 +98,23 @@ class ModelChat:
         """Tokens that end a reply."""
         return self._end_token_ids
 
+    @property
+    def why_calls_are_free(self) -> str:
+        """Why tool calls of this model are not constrained, if that is known; empty if they are."""
+        if self._template is None or self.call_format is not None:
+            return self._constraints.why_free
+        return "the model's template writes tool calls in a form of its own; none are constrained"
+
+    @property
+    def vocabulary_size(self) -> int:
+        """How many tokens there are; their ids are the numbers below it."""
+        return self._codec.tokenizer.get_vocab_size()
+
+    @property
+    def tells_reasoning(self) -> bool:
+        """Whether the model's reasoning is told from its text."""
+        return self.reasoning_format is not None
+
     def detokenizer(self) -> Detokenizer:
         """A fresh detokenizer for one generation; it belongs to one thread."""
         return self._token_decoder()
@@ -76,6 +122,10 @@ class ModelChat:
     def spell(self, token_ids: Sequence[int]) -> str:
         """The text of tokens, special ones included; broken characters are replaced."""
         return self._codec.decode(token_ids)
+
+    def spell_token(self, token_id: int) -> bytes:
+        """The bytes of one token, maybe a part of a character; a special one's are its text."""
+        return self._spell_token(token_id)
 
     def render_chat(
         self,
@@ -102,7 +152,8 @@ class ModelChat:
             raise InvalidRequestError("messages must not be empty")
         if self._template is None:
             raise InvalidRequestError("this model has no chat template: use raw completions")
-        turns, functions = parse_turns(messages), parse_tools(tools)
+        turns = parse_turns(messages)
+        functions = parse_tools([tool for tool in tools if not tool.is_deferred])
         disguise: Disguise | None = None
         if self._special_strings.occur_in([turns, functions]):
             disguise = self._special_strings.disguise([turns, functions])
@@ -112,7 +163,9 @@ class ModelChat:
         asked = turns[:-1] if continues else turns
         fitted, native_tools = fit_turns(asked, functions, self._template.abilities)
         rendered = self._template.render(without_labels(fitted), native_tools)
-        rendered += last["content"] if continues else ""
+        opens_reasoning = self._marks.opens_reasoning(rendered) and not continues
+        if continues:  # what is said already is no reasoning
+            rendered = self._marks.before_reasoning(rendered) + last["content"]
         token_ids = self._encoder.encode(rendered, disguise, namespace)
         skeleton = self._template.render(mark_turns(fitted), native_tools)
         outline = Outline(
@@ -121,7 +174,49 @@ class ModelChat:
         return RenderedPrompt(
             token_ids=token_ids,
             parts=outline.parts_of(rendered, token_ids, self._codec.special_ids),
+            opens_reasoning=opens_reasoning,
         )
+
+    def constrain(
+        self,
+        tools: Sequence[ToolSpec],
+        choice: ToolChoice,
+        response_schema_json: str | None,
+        *,
+        any_object: bool = False,
+        opens_reasoning: bool = False,
+    ) -> Constraint | None:
+        """What a reply has to fit; see ``ChatFormat.constrain``.
+
+        The last constraints are kept, so that it costs next to nothing in an agent's later turns.
+
+        Raises:
+            InvalidRequestError: It cannot be enforced; the message names the tool or the schema.
+        """
+        return self._constraints.constrain(
+            tools,
+            choice,
+            response_schema_json,
+            any_object=any_object,
+            opens_reasoning=opens_reasoning,
+        )
+
+    def reply_reader(
+        self,
+        tools: Sequence[ToolSpec],
+        choice: ToolChoice,
+        *,
+        opens_reasoning: bool = False,
+    ) -> ReplyReader:
+        """What takes one reply apart into text, reasoning and tool calls.
+
+        Args:
+            tools: What the model may call; without any, a call is text.
+            choice: Which of them, and how many times.
+            opens_reasoning: Whether the prompt has opened a block of reasoning.
+        """
+        calls = offered_calls(self._marks.calls, tools, choice)
+        return MarkedReader(self._marks.reasoning, calls, opens_reasoning=opens_reasoning)
 
     def encode_text(self, text: str) -> tuple[int, ...]:
         """Token ids of plain text, for raw completions; special tokens in it are plain text.
@@ -154,6 +249,17 @@ class ModelChat:
         """Takes in what ``remember_reply`` returned before a restart, oldest first."""
         self._encoder.recollect(replies)
 
+    def _reply_marks(self) -> ReplyMarks:
+        if self._template is None:
+            return ReplyMarks()
+        return marks_of(
+            self._template,
+            self.call_format,
+            self.reasoning_format,
+            list(self._codec.special_ids),
+            self._end_strings,
+        )
+
     def _template_end(self) -> int | None:
         """The special token that the template puts after a reply; None if it puts none."""
         if self._template is None:
@@ -171,65 +277,8 @@ class ModelChat:
         return self._codec.special_ids.get(first)
 
 
-def _read_json(path: Path, *, optional: bool = False) -> dict[str, Any]:
-    try:
-        fields = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        if optional:
-            return {}
-        raise ModelLoadError(f"{path} does not exist") from None
-    except (OSError, ValueError) as error:
-        raise ModelLoadError(f"{path} cannot be read: {error}") from error
-    if not isinstance(fields, dict):
-        raise ModelLoadError(f"{path} is not a JSON object")
-    return fields
-
-
-def _read_codec(folder: Path) -> TextCodec:
-    path = folder / "tokenizer.json"
-    try:
-        return TextCodec(path.read_bytes())
-    except OSError as error:
-        raise ModelLoadError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise ModelLoadError(f"{path} is not a tokenizer: {error}") from error
-
-
-def _read_template(folder: Path, tokenizer_config: dict[str, Any]) -> ChatTemplate | None:
-    path = folder / "chat_template.jinja"
-    source = path.read_text("utf-8") if path.is_file() else tokenizer_config.get("chat_template")
-    if isinstance(source, list):  # several by name
-        named = {entry["name"]: entry["template"] for entry in source}
-        source = named.get("default") or next(iter(named.values()), None)
-    if not source:
+def _call_format(template: ChatTemplate | None) -> CallFormat | None:
+    if template is None:
         return None
-    variables = {name: _token_text(tokenizer_config.get(name)) for name in _TOKEN_NAMES}
-    return ChatTemplate(source, variables)
-
-
-def _token_text(token: object) -> str:
-    """A token of ``tokenizer_config.json``: plain, or an object with ``content``."""
-    content = token.get("content") if isinstance(token, dict) else token
-    return content if isinstance(content, str) else ""
-
-
-def _context_limit(config: dict[str, Any], folder: Path) -> int:
-    for fields in (config, config.get("text_config") or {}):
-        limit = fields.get("max_position_embeddings")
-        if isinstance(limit, int) and limit > 0:
-            return limit
-    raise ModelLoadError(f"{folder / 'config.json'} has no max_position_embeddings")
-
-
-def _configured_ends(folder: Path, config: dict[str, Any]) -> set[int | None]:
-    """End-of-sequence ids of ``config.json`` and ``generation_config.json``."""
-    generation = _read_json(folder / "generation_config.json", optional=True)
-    ends: set[int | None] = set()
-    for fields in (config, config.get("text_config") or {}, generation):
-        ends.update(_as_ids(fields.get("eos_token_id")))
-    return ends
-
-
-def _as_ids(value: object) -> Iterable[int]:
-    items = value if isinstance(value, list) else [value]
-    return [item for item in items if isinstance(item, int)]
+    # Calls that a template would lose are written out for it.
+    return call_format_of(template.source) if template.abilities.tools else WRITTEN_CALLS

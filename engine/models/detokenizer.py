@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, decoders
 
 _REPLACEMENT = "\ufffd"
+_WORD_START = "\u2581"
+_BYTE_PIECE = re.compile("<0x[0-9A-F]{2}>")
 _MAX_HELD_TOKENS = 16
 """Longer than any character's bytes: more held tokens than this are broken text, not half a one."""
 
 
 class Detokenizer(Protocol):
-    """Text of one growing token sequence. Special tokens have no text."""
+    """Text of one growing token sequence. Most special tokens have none."""
 
     def add(self, token_id: int) -> str:
         """The text that becomes certain with one more token; half a character is held back."""
@@ -49,15 +52,22 @@ class WindowDetokenizer:
 
     The window starts at a token whose text is already out, because decoders treat the first token
     of a text in a way of its own (they drop its leading space).
+
+    Args:
+        tokenizer: Decodes.
+        shown: The text of special tokens that have one.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, shown: Mapping[int, str]) -> None:
         self._tokenizer = tokenizer
+        self._shown = shown
         self._window: list[int] = []
         self._num_out = 0  # leading tokens of the window whose text is out
 
     def add(self, token_id: int) -> str:
         """The text that becomes certain with one more token."""
+        if token_id in self._shown:
+            return self.flush() + self._shown[token_id]
         self._window.append(token_id)
         text = self._new_text()
         num_held = len(self._window) - self._num_out
@@ -78,11 +88,23 @@ class WindowDetokenizer:
         return self._tokenizer.decode(self._window)[len(known) :]
 
 
-def token_decoder(tokenizer: Tokenizer) -> Callable[[], Detokenizer]:
-    """What makes detokenizers for a tokenizer, the fast kind where its tokens are bytes."""
+def token_decoder(
+    tokenizer: Tokenizer, shown_strings: Collection[str] = ()
+) -> Callable[[], Detokenizer]:
+    """What makes detokenizers for a tokenizer, the fast kind where its tokens are bytes.
+
+    Args:
+        tokenizer: The model's.
+        shown_strings: Special tokens that have a text nevertheless: their own.
+    """
     fields = json.loads(tokenizer.to_str())
+    shown = {
+        token["id"]: token["content"]
+        for token in fields["added_tokens"]
+        if token["content"] in shown_strings
+    }
     if (fields.get("decoder") or {}).get("type") != "ByteLevel":
-        return lambda: WindowDetokenizer(tokenizer)
+        return lambda: WindowDetokenizer(tokenizer, shown)
     special = {token["id"] for token in fields["added_tokens"] if token["special"]}
     alphabet = _byte_alphabet()
     token_bytes = {
@@ -90,7 +112,29 @@ def token_decoder(tokenizer: Tokenizer) -> Callable[[], Detokenizer]:
         for token, token_id in tokenizer.get_vocab(with_added_tokens=True).items()
         if token_id not in special
     }
+    token_bytes |= {token_id: text.encode() for token_id, text in shown.items()}
     return lambda: ByteDetokenizer(token_bytes)
+
+
+def token_speller(tokenizer: Tokenizer) -> Callable[[int], bytes]:
+    """What tells the bytes of single tokens; special ones have those of their text."""
+    alphabet = _byte_alphabet()
+    is_byte_level = isinstance(tokenizer.decoder, decoders.ByteLevel)
+
+    def spell(token_id: int) -> bytes:
+        token = tokenizer.id_to_token(token_id)
+        if token is None:
+            return b""
+        return _bytes_of(token, alphabet) if is_byte_level else _piece_bytes(token)
+
+    return spell
+
+
+def _piece_bytes(piece: str) -> bytes:
+    """The bytes of a piece of a SentencePiece vocabulary."""
+    if _BYTE_PIECE.fullmatch(piece):
+        return bytes([int(piece[3:5], 16)])
+    return piece.replace(_WORD_START, " ").encode()
 
 
 def _bytes_of(token: str, alphabet: Mapping[str, int]) -> bytes:

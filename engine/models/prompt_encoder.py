@@ -7,6 +7,7 @@ from itertools import takewhile
 
 from engine.cache.reply import PrefixDigest, ReplyTokens
 from engine.models.codec import TextCodec
+from engine.models.reply_marks import ReplyMarks
 from engine.models.reply_match import comes_back_changed, match_reply
 from engine.models.reply_memo import RememberedReply, ReplyMemo
 from engine.models.special_text import Disguise, SpecialStrings
@@ -19,11 +20,23 @@ class PromptEncoder:
     replaced without touching the rest.
     """
 
-    def __init__(self, codec: TextCodec, special_strings: SpecialStrings) -> None:
-        """Makes an encoder that remembers no replies yet."""
+    def __init__(
+        self, codec: TextCodec, special_strings: SpecialStrings, marks: ReplyMarks
+    ) -> None:
+        """Makes an encoder that remembers no replies yet.
+
+        Args:
+            codec: The model's tokenizer.
+            special_strings: The tokenizer's.
+            marks: What the model writes around reasoning and calls; where these are special
+                tokens, replies go on behind them nevertheless.
+        """
         self._codec = codec
         self._special_strings = special_strings
-        self._special_ids = frozenset(codec.special_ids.values())
+        self._marks = marks
+        borders = {text: n for text, n in codec.special_ids.items() if text not in marks.special}
+        self._borders = SpecialStrings(list(borders))
+        self._border_ids = frozenset(borders.values())
         self._replies = ReplyMemo()
 
     @property
@@ -42,24 +55,31 @@ class PromptEncoder:
         run = _Run(self._codec, namespace)
         end = len(rendered)
         position = 0
-        for text, is_special in self._special_strings.split(rendered):
+        for text, is_border in self._borders.split(rendered):
             position += len(text)
-            is_disguised = disguise is not None and disguise.marker in text
-            if disguise is not None and is_disguised:
-                text = disguise.take_off(text)
-            if is_special or not (is_disguised or self._replies.may_hold(text)):
-                run.add(text)
-                continue
-            known = match_reply(
-                text, self._replies.recall(run.digest()), self._codec, is_open=position == end
-            )
+            said = disguise.take_off(text) if disguise is not None else text
+            known: tuple[int, ...] | None = None
+            if not is_border and self._replies.may_hold(said):
+                replies = self._replies.recall(run.digest())
+                known = match_reply(
+                    said, replies, self._codec, self._marks, is_open=position == end
+                )
             if known is not None:
                 run.add_tokens(known)
-            elif is_disguised:
-                run.add_tokens(self._codec.encode_literal(text))
             else:
-                run.add(text)
+                self._encode_new(text, disguise, run)
         return run.token_ids()
+
+    def _encode_new(self, text: str, disguise: Disguise | None, run: _Run) -> None:
+        """Adds a text that is no reply of this model's."""
+        if disguise is None or disguise.marker not in text:
+            run.add(text)
+            return
+        for part, _ in self._special_strings.split(text):
+            if disguise.marker in part:
+                run.add_tokens(self._codec.encode_literal(disguise.take_off(part)))
+            else:
+                run.add(part)
 
     def remember(
         self, prompt_token_ids: Sequence[int], reply_token_ids: Sequence[int], namespace: str
@@ -85,7 +105,8 @@ class PromptEncoder:
         remembered = self._with_text(reply)
         said = remembered.text[len(remembered.opening) :]
         is_usual = tuple(self._codec.encode_literal(remembered.text)) == reply.token_ids
-        if is_usual and not comes_back_changed(said) and digest.value not in self._replies:
+        is_kept = not is_usual or comes_back_changed(said, self._marks)
+        if not is_kept and digest.value not in self._replies:
             return None
         self._replies.remember(remembered)
         return reply
@@ -101,12 +122,14 @@ class PromptEncoder:
         token_ids = reply.token_ids
         return RememberedReply(
             reply,
-            opening=self._codec.decode(token_ids[: reply.num_opening_tokens]),
+            opening=self._marks.before_reasoning(
+                self._codec.decode(token_ids[: reply.num_opening_tokens])
+            ),
             text=self._codec.decode(token_ids),
         )
 
     def _is_text(self, token_id: int) -> bool:
-        return token_id not in self._special_ids
+        return token_id not in self._border_ids
 
 
 class _Run:

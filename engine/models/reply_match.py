@@ -7,19 +7,31 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 
 from engine.models.codec import TextCodec
+from engine.models.offered_calls import AnyCalls
+from engine.models.reply_marks import ReplyMarks
 from engine.models.reply_memo import RememberedReply
-from engine.models.turns import TOOL_CALL_CLOSE, TOOL_CALL_OPEN, canonical_json
+from engine.models.reply_reader import MarkedReader
+from engine.models.turns import canonical_json
+from engine.pieces import CallArguments, CallStart, TextPiece
 
 _BROKEN = "\ufffd"
 
 
-def comes_back_changed(reply: str) -> bool:
-    """Whether clients may send a reply back in another text: stripped, or its JSON rewritten."""
-    return reply != reply.strip() or TOOL_CALL_OPEN in reply
+def comes_back_changed(reply: str, marks: ReplyMarks) -> bool:
+    """Whether clients may send a reply back in another text.
+
+    They strip it, write calls anew, and leave reasoning out.
+    """
+    return reply != reply.strip() or marks.occur_in(reply)
 
 
 def match_reply(
-    text: str, replies: Iterable[RememberedReply], codec: TextCodec, *, is_open: bool
+    text: str,
+    replies: Iterable[RememberedReply],
+    codec: TextCodec,
+    marks: ReplyMarks,
+    *,
+    is_open: bool,
 ) -> tuple[int, ...] | None:
     """The tokens for a text between two special tokens, as far as they were generated here.
 
@@ -27,6 +39,7 @@ def match_reply(
         text: A part of the prompt.
         replies: The replies that were generated in this place, newest first.
         codec: The model's tokenizer.
+        marks: What the model writes around reasoning and calls.
         is_open: Whether the text ends the prompt, so that the reply goes on from its last letter.
 
     Returns:
@@ -34,43 +47,47 @@ def match_reply(
     """
     known = list(replies)
     for reply in known:
-        if text == reply.text or (not is_open and _is_same(text, reply)):
+        if text == reply.text or (not is_open and _is_same(text, reply, marks)):
             return reply.tokens.token_ids
     longest: tuple[int, ...] | None = None
     num_longest = 0
     for reply in known:
         num_kept = _num_kept(text, reply, codec)
         if num_kept > num_longest:
-            joined = _join(reply.tokens.token_ids[:num_kept], text, codec)
+            joined = _join(reply.tokens.token_ids[:num_kept], text, codec, marks)
             if joined is not None:
                 longest, num_longest = joined, num_kept
     return longest
 
 
-def _is_same(text: str, reply: RememberedReply) -> bool:
+def _is_same(text: str, reply: RememberedReply, marks: ReplyMarks) -> bool:
     """Whether only what clients rewrite is different."""
     opening = reply.opening
     if not text.startswith(opening):
         return False
-    return _normal_form(text[len(opening) :]) == _normal_form(reply.text[len(opening) :])
+    return _forms(text[len(opening) :], marks) & _forms(reply.text[len(opening) :], marks) != set()
 
 
-def _normal_form(text: str) -> list[str]:
-    """Texts and tool calls in order, without the spaces around them, calls as canonical JSON."""
-    pieces: list[str] = []
-    first, *tagged = text.split(TOOL_CALL_OPEN)
-    pieces.append(first.strip())
-    for piece in tagged:
-        call, _, after = piece.partition(TOOL_CALL_CLOSE)
-        pieces += [TOOL_CALL_OPEN + _normal_call(call), after.strip()]
-    return [piece for piece in pieces if piece]
+def _forms(text: str, marks: ReplyMarks) -> set[str]:
+    """What clients may make of a reply, in one form whatever they rewrite.
 
-
-def _normal_call(text: str) -> str:
-    try:
-        return canonical_json(json.loads(text))
-    except (ValueError, RecursionError):
-        return text.strip()
+    Texts lose the spaces around them, and stand before the calls; what looked like a call and was
+    none to the client is among its texts, so the order of calls says nothing. Some clients keep
+    several texts apart, some make them one. What was thought is left out.
+    """
+    texts = [""]
+    calls: list[str] = []
+    reader = MarkedReader(marks.reasoning, AnyCalls(marks.calls) if marks.calls else None)
+    for piece in [*reader.feed(text), *reader.finish()]:
+        if isinstance(piece, TextPiece):
+            texts[-1] += piece.text
+        elif isinstance(piece, CallStart):
+            texts.append("")
+            calls.append(piece.name)
+        elif isinstance(piece, CallArguments):
+            calls[-1] += canonical_json(json.loads(piece.json_text))
+    said = [each.strip() for each in texts if each.strip()]
+    return {json.dumps([separator.join(said), *sorted(calls)]) for separator in ("\n", "")}
 
 
 def _num_kept(text: str, reply: RememberedReply, codec: TextCodec) -> int:
@@ -108,8 +125,12 @@ def _num_tokens_within(token_ids: Sequence[int], text: str, codec: TextCodec) ->
     return num_tokens
 
 
-def _join(kept: tuple[int, ...], text: str, codec: TextCodec) -> tuple[int, ...] | None:
+def _join(
+    kept: tuple[int, ...], text: str, codec: TextCodec, marks: ReplyMarks
+) -> tuple[int, ...] | None:
     rest = text[len(codec.decode(kept)) :]
+    if any(mark in rest for mark in marks.special):
+        return None  # whether it is a special token is not to be seen any more
     joined = (*kept, *codec.encode_literal(rest))
     # Some tokenizers encode the beginning of a text in a way of its own.
     return joined if codec.decode(joined) == text else None

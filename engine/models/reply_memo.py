@@ -28,7 +28,7 @@ class RememberedReply:
 
     Attributes:
         tokens: The tokens that were generated for it, and where.
-        opening: The text that the prompt gave.
+        opening: The text that the prompt gave, without a mark at its end that opens reasoning.
         text: All of its text, opening included.
     """
 

@@ -62,6 +62,7 @@ class ChatTemplate:
             self._template = environment.from_string(source)
         except TemplateError as error:
             raise ModelLoadError(f"the model's chat template is not valid: {error}") from error
+        self.source = source
         self._variables = dict(variables)
         self.abilities = TemplateAbilities(
             system=self._keeps([_turn("system", "S1"), _turn("user", "U1")]),
@@ -94,6 +95,20 @@ class ChatTemplate:
             raise InvalidRequestError(
                 f"the model's chat template refuses the conversation: {error}"
             ) from error
+
+    def spell_call(self) -> str:
+        """A conversation that ends in a call of ``PROBE_NAME``; empty where it is refused."""
+        return self._spell(_TOOL_TURNS[:2])
+
+    def spell_reply(self) -> str:
+        """A conversation that ends in a reply of nothing but text; empty where it is refused."""
+        return self._spell([_turn("user", "U1"), _turn("assistant", "A1")])
+
+    def _spell(self, turns: Sequence[Turn]) -> str:
+        try:
+            return self.render(turns, open_reply=False)
+        except InvalidRequestError:
+            return ""
 
     def _keeps(self, turns: Sequence[Turn], tools: Sequence[Turn] = ()) -> bool:
         """Whether every marked text of a conversation survives rendering, in order."""
@@ -131,11 +146,17 @@ _REPEATED_ROLES = [
     _turn("assistant", "A2"),
     _turn("user", "U3"),
 ]
+PROBE_NAME = "probe_tool"
+"""The function that a template is tried with."""
+
+PROBE_ARGUMENTS = '{"x": "X1"}'
+"""Its arguments."""
+
 _PROBE_TOOLS = [
     {
         "type": "function",
         "function": {
-            "name": "probe_tool",
+            "name": PROBE_NAME,
             "description": "D1",
             "parameters": {"type": "object", "properties": {"x": {"type": "string"}}},
         },
@@ -144,12 +165,12 @@ _PROBE_TOOLS = [
 _PROBE_CALL = {
     "type": "function",
     "id": "probe1234",
-    "function": {"name": "probe_tool", "arguments": {"x": "X1"}},
+    "function": {"name": PROBE_NAME, "arguments": json.loads(PROBE_ARGUMENTS)},
 }
 _TOOL_TURNS = [
     _turn("user", "U1"),
     _turn("assistant", "", tool_calls=[_PROBE_CALL]),
-    _turn("tool", "R1", tool_call_id="probe1234", name="probe_tool"),
+    _turn("tool", "R1", tool_call_id="probe1234", name=PROBE_NAME),
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, takewhile
@@ -9,26 +10,27 @@ from typing import Any
 
 from engine.errors import InvalidRequestError
 from engine.messages import Message, Role, ToolCall, ToolSpec
+from engine.models.call_format import WRITTEN_CALLS
 from engine.models.template import TemplateAbilities, Turn
 
-TOOL_CALL_OPEN = "<tool_call>"
-TOOL_CALL_CLOSE = "</tool_call>"
 LABELS = "labels"
 """The field of a turn that says what it was made of; not for templates."""
 
 _JOIN = "\n\n"
+_ID_CHARS = 9
+_OPEN, _CLOSE = WRITTEN_CALLS.open_mark, WRITTEN_CALLS.close_mark
 _TOOLS_INTRO = """# Tools
 
 You may call the functions described between <tools> and </tools>, one JSON object per line:
 <tools>
 """
-_TOOLS_OUTRO = """
+_TOOLS_OUTRO = f"""
 </tools>
 
-To call one, write its name and arguments as JSON between <tool_call> and </tool_call>:
-<tool_call>
-{"name": "function name", "arguments": {"argument": "value"}}
-</tool_call>"""
+To call one, write its name and arguments as JSON between {_OPEN} and {_CLOSE}:
+{_OPEN}
+{{"name": "function name", "arguments": {{"argument": "value"}}}}
+{_CLOSE}"""
 
 
 def parse_turns(messages: Sequence[Message]) -> list[Turn]:
@@ -71,11 +73,18 @@ def _parse_turn(message: Message, names: dict[str, str]) -> Turn:
     if message.tool_calls:
         turn["tool_calls"] = [_parse_call(call) for call in message.tool_calls]
     if message.role is Role.TOOL:
-        turn["tool_call_id"] = message.tool_call_id or ""
+        turn["tool_call_id"] = _short_id(message.tool_call_id or "")
         turn["name"] = names.get(message.tool_call_id or "", "")
         if message.is_error:
             turn["content"] = f"Error: {message.text}"
     return turn
+
+
+def _short_id(call_id: str) -> str:
+    """An id as every template takes it: Mistral's want nine letters or digits."""
+    if len(call_id) == _ID_CHARS and call_id.isalnum():
+        return call_id
+    return hashlib.blake2b(call_id.encode()).hexdigest()[:_ID_CHARS]
 
 
 def _parse_call(call: ToolCall) -> dict[str, Any]:
@@ -87,7 +96,7 @@ def _parse_call(call: ToolCall) -> dict[str, Any]:
         arguments = {"input": arguments}
     return {
         "type": "function",
-        "id": call.call_id,
+        "id": _short_id(call.call_id),
         "function": {"name": call.name, "arguments": _sorted(arguments)},
     }
 
@@ -170,8 +179,7 @@ def _without_calls(turn: Turn) -> Turn:
     if "tool_calls" not in turn:
         return turn
     calls = [
-        f"{TOOL_CALL_OPEN}\n{canonical_json(call['function'])}\n{TOOL_CALL_CLOSE}"
-        for call in turn["tool_calls"]
+        f"{_OPEN}\n{canonical_json(call['function'])}\n{_CLOSE}" for call in turn["tool_calls"]
     ]
     text = "\n".join([turn["content"], *calls] if turn["content"] else calls)
     return {"role": turn["role"], "content": text, LABELS: turn[LABELS]}

@@ -15,6 +15,7 @@ from engine.cache.layers.extractors import STATE_ELEMENT_BYTES
 from engine.cache.spec import CacheSpec, LayerGroup, LayerKind, merged_groups
 from engine.cache.spec_from_config import spec_difference, spec_from_config
 from engine.errors import EngineFailedError
+from engine.runtime.copying import copying
 from engine.runtime.layer_caches import LayerCaches, leaf_caches, make_layer_caches
 from engine.runtime.layer_codecs import LayerCodec, Part, bytes_per_row, codec_of
 from engine.runtime.payload_layout import PayloadLayout
@@ -197,7 +198,8 @@ def gather(
     """
     caches = make_caches()
     leaves = list(leaf_caches(caches))
-    for leaf, *parts in zip(leaves, *payloads, strict=True):
-        _codec(leaf).fill(leaf, parts, num_tokens, num_capacity_tokens)
+    for index, (leaf, *parts) in enumerate(zip(leaves, *payloads, strict=True)):
+        with copying(index):
+            _codec(leaf).fill(leaf, parts, num_tokens, num_capacity_tokens)
     mx.eval([leaf.state for leaf in leaves])
     return caches

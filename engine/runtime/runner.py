@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from engine.cache.block import BLOCK_TOKENS
 from engine.cache.disk.records import TensorBytes
 from engine.cache.payload_span import PayloadSpan
-from engine.errors import EngineFailedError
+from engine.errors import ConstraintFailedError, EngineFailedError
 from engine.runtime import kv, kv_bytes
 from engine.runtime.kv import Payload
 from engine.runtime.layer_caches import (
@@ -25,6 +25,9 @@ from engine.runtime.layer_caches import (
 )
 from engine.runtime.ragged import ragged_layers
 from engine.runtime.sampling import Sampler
+
+Chosen = int | ConstraintFailedError | None
+"""What came of a row: its next token; or its constraint failed; or its logits were not finite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,14 +160,14 @@ class ModelRunner:
         mx.eval(logits)
         return logits
 
-    def decode(self, rows: Sequence[DecodeRow]) -> list[int | None]:
+    def decode(self, rows: Sequence[DecodeRow]) -> list[Chosen]:
         """One step: appends a token to each sequence and chooses the next.
 
         Args:
             rows: The batch, at least one row.
 
         Returns:
-            The next token of each; None where the logits were not finite.
+            The next token of each, or why there is none.
         """
         logits = self._logits([row.caches for row in rows], [row.token_ids[-1] for row in rows])
         best = mx.argmax(logits, axis=-1)
@@ -172,16 +175,10 @@ class ModelRunner:
         mx.eval(logits, best, finite)
         is_finite = np.array(finite)
         greedy = np.array(best)
-        chosen: list[int | None] = []
-        for i, row in enumerate(rows):
-            if not is_finite[i]:
-                chosen.append(None)
-            elif row.sampler.is_plain_greedy:
-                chosen.append(int(greedy[i]))
-            else:
-                host: NDArray[np.float32] = np.array(logits[i].astype(mx.float32))
-                chosen.append(row.sampler.choose(host, row.token_ids))
-        return chosen
+        return [
+            _choose(row, int(greedy[i]), logits[i]) if is_finite[i] else None
+            for i, row in enumerate(rows)
+        ]
 
     def _logits(self, sequences: Sequence[LayerCaches], token_ids: Sequence[int]) -> mx.array:
         """Logits after appending one token to each sequence, shape [batch, vocabulary]."""
@@ -195,3 +192,14 @@ class ModelRunner:
             for caches, token_id in zip(sequences, token_ids, strict=True)
         ]
         return rows[0] if len(rows) == 1 else mx.concatenate(rows, axis=0)
+
+
+def _choose(row: DecodeRow, best: int, logits: mx.array) -> Chosen:
+    """A row's next token; its logits leave the device only where the best one is not the answer."""
+    try:
+        if row.sampler.takes(best):
+            return best
+        host: NDArray[np.float32] = np.array(logits.astype(mx.float32))
+        return row.sampler.choose(host, row.token_ids)
+    except ConstraintFailedError as error:
+        return error

@@ -8,33 +8,97 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.request import SamplingParams
+from engine.constraint import TokenMatcher
+from engine.errors import ConstraintFailedError, InvalidRequestError
+from engine.request import Request, SamplingParams, TokenLogprob
+from engine.runtime.logprobs import Logits, LogprobReader
 
-Logits = NDArray[np.float32]
+
+class Vocabulary(Protocol):
+    """A model's tokens; its text side is one."""
+
+    @property
+    def vocabulary_size(self) -> int:
+        """How many tokens there are; their ids are the numbers below it."""
+
+    def spell_token(self, token_id: int) -> bytes:
+        """The bytes of one token."""
+
+
+def make_sampler(request: Request, vocabulary: Vocabulary) -> Sampler:
+    """A sampler for one turn.
+
+    Args:
+        request: The turn.
+        vocabulary: The tokens it chooses from.
+
+    Raises:
+        InvalidRequestError: A bias is on a token that there is not.
+    """
+    params = request.sampling
+    for token_id, _ in params.logit_bias:
+        if not 0 <= token_id < vocabulary.vocabulary_size:
+            raise InvalidRequestError(
+                f"logit_bias names token {token_id}, and this model's tokens are 0 to "
+                f"{vocabulary.vocabulary_size - 1}"
+            )
+    reader = None
+    if params.num_logprobs is not None:
+        reader = LogprobReader(params.num_logprobs, vocabulary.spell_token)
+    matcher = request.constraint.begin() if request.constraint else None
+    return Sampler(params, matcher=matcher, reader=reader)
 
 
 class Sampler:
     """Chooses the tokens of one sequence."""
 
-    def __init__(self, params: SamplingParams) -> None:
+    def __init__(
+        self,
+        params: SamplingParams,
+        *,
+        matcher: TokenMatcher | None = None,
+        reader: LogprobReader | None = None,
+    ) -> None:
         """Makes a sampler.
 
         Args:
             params: How to choose.
+            matcher: What may be chosen; None lets it be anything.
+            reader: Tells how likely the chosen tokens were; None where nobody wants to know.
         """
         self._params = params
+        self._matcher = matcher
+        self._reader = reader
+        self._biased = np.array([token for token, _ in params.logit_bias], np.int64)
+        self._biases = np.array([bias for _, bias in params.logit_bias], np.float32)
+        self.logprob: TokenLogprob | None = None
+        """How likely the token was that was chosen last, where that is wanted."""
         self._rng = np.random.Generator(np.random.Philox(params.seed))
         self._counts: Counter[int] = Counter()
 
     @property
-    def is_plain_greedy(self) -> bool:
-        """Whether the answer is the largest logit and nothing else matters."""
+    def is_over(self) -> bool:
+        """Whether nothing may follow but the end of the turn."""
+        return self._matcher is not None and self._matcher.is_over
+
+    def takes(self, token_id: int) -> bool:
+        """Whether the token of the largest logit is the answer, and no other logit matters.
+
+        Args:
+            token_id: That token.
+
+        Raises:
+            ConstraintFailedError: Nobody can tell any more what may come next.
+        """
         p = self._params
-        return p.temperature == 0 and not self._has_penalties
+        if p.temperature != 0 or self._reader is not None or p.logit_bias or self._has_penalties:
+            return False
+        return self._matcher is None or self._matcher.allows(token_id)
 
     @property
     def _has_penalties(self) -> bool:
@@ -42,9 +106,15 @@ class Sampler:
         return bool(p.repetition_penalty != 1.0 or p.presence_penalty or p.frequency_penalty)
 
     def observe(self, token_id: int) -> None:
-        """Counts a generated token, for the penalties."""
+        """Takes a generated token in, for the penalties and the constraint.
+
+        Raises:
+            ConstraintFailedError: The constraint does not let it pass.
+        """
         if self._has_penalties:
             self._counts[token_id] += 1
+        if self._matcher is not None:
+            self._matcher.advance(token_id)
 
     def choose(self, logits: Logits, context_token_ids: Sequence[int]) -> int:
         """Chooses the next token.
@@ -52,12 +122,32 @@ class Sampler:
         Args:
             logits: Shape [vocabulary]; not changed.
             context_token_ids: Prompt and generated tokens, for the repetition penalty.
+
+        Raises:
+            ConstraintFailedError: Nobody can tell any more what may come next.
         """
+        adjusted = logits
         if self._has_penalties:
-            logits = self._penalise(logits, context_token_ids)
-        if self._params.temperature == 0:
-            return int(np.argmax(logits))
-        return self._draw(logits)
+            adjusted = self._penalise(adjusted, context_token_ids)
+        if self._biased.size:
+            adjusted = adjusted.copy()
+            np.add.at(adjusted, self._biased, self._biases)
+        token_id = self._choose_allowed(adjusted)
+        if self._reader is not None:
+            self.logprob = self._reader.read(logits, token_id)
+        return token_id
+
+    def _choose_allowed(self, logits: Logits) -> int:
+        if self._matcher is None:
+            return self._choose_any(logits)
+        bits = np.frombuffer(self._matcher.allowed(), np.uint8)
+        allowed = np.flatnonzero(np.unpackbits(bits, count=logits.size, bitorder="little"))
+        if not allowed.size:
+            raise ConstraintFailedError("the grammar of the reply lets no token follow")
+        return int(allowed[self._choose_any(logits[allowed])])
+
+    def _choose_any(self, logits: Logits) -> int:
+        return int(np.argmax(logits)) if self._params.temperature == 0 else self._draw(logits)
 
     def _penalise(self, logits: Logits, context_token_ids: Sequence[int]) -> Logits:
         p = self._params

@@ -67,8 +67,8 @@ def test_stream_has_every_event_in_order(serve: Serve) -> None:
     events = [event.split("\n") for event in reply.text.strip().split("\n\n")]
     assert [event[0] for event in events] == [
         "event: message_start",
-        "event: content_block_start",
         "event: ping",
+        "event: content_block_start",
         "event: content_block_delta",
         "event: content_block_delta",
         "event: content_block_stop",
@@ -81,7 +81,7 @@ def test_stream_has_every_event_in_order(serve: Serve) -> None:
     )
     assert bodies[0]["message"]["content"] == []
     assert bodies[0]["message"]["usage"]["cache_read_input_tokens"] == NUM_CACHED_TOKENS
-    assert bodies[1]["content_block"] == {"type": "text", "text": ""}
+    assert bodies[2]["content_block"] == {"type": "text", "text": ""}
     assert bodies[3]["delta"] == {"type": "text_delta", "text": "Paris"}
     assert bodies[6]["delta"] == {"stop_reason": "max_tokens", "stop_sequence": None}
     assert bodies[6]["usage"]["output_tokens"] == 2
@@ -207,6 +207,26 @@ def test_documents_of_plain_text_are_read(served: Served) -> None:
     document = {"type": "document", "title": "Proof", "source": source}
     prompt = ask(served, [{"role": "user", "content": [document]}])
     assert prompt == "user: Proof\nIt says so.\nassistant:"
+
+
+def test_search_results_are_read_wherever_they_stand(served: Served) -> None:
+    found = {
+        "type": "search_result",
+        "title": "Oslo",
+        "source": "https://example.org/oslo",
+        "content": [{"type": "text", "text": "It snows."}, {"type": "text", "text": "Often."}],
+    }
+    said = "Oslo\nhttps://example.org/oslo\nIt snows.\nOften."
+    call = {"type": "tool_use", "id": "t1", "name": "search", "input": {}}
+    result = {"type": "tool_result", "tool_use_id": "t1", "content": [found]}
+    messages = [
+        {"role": "user", "content": [found]},
+        {"role": "assistant", "content": [call]},
+        {"role": "user", "content": [result]},
+    ]
+    assert (
+        ask(served, messages) == f"user: {said}\nassistant: <search {{}}>\ntool: {said}\nassistant:"
+    )
 
 
 def test_count_tokens_equals_the_prompt_of_the_turn(served: Served) -> None:

@@ -6,11 +6,14 @@ from typing import Any
 import pytest
 
 from engine.messages import RenderedPrompt
+from tests.api.byte_chat_format import ByteChatFormat
 from tests.api.conftest import Served
 from tests.api.word_engine import MODEL_ID
 
 ANTHROPIC = "/v1/messages"
 OPENAI = "/v1/chat/completions"
+RESPONSES = "/v1/responses"
+COMPLETIONS = "/v1/completions"
 JSON = {"content-type": "application/json"}
 USER = {"role": "user", "content": "hi"}
 
@@ -49,7 +52,6 @@ FIELDS: dict[str, dict[str, Any]] = {
     "model": {"model": 5},
     "model ": {"model": ["x"]},
     "max_tokens": {"max_tokens": "many"},
-    "max_tokens ": {"max_tokens": 0},
     "max_tokens  ": {"max_tokens": -1},
     "max_tokens   ": {"max_tokens": 1.5},
     "max_tokens    ": {"max_tokens": True},
@@ -83,9 +85,11 @@ def assert_still_serves(served: Served) -> None:
     assert served.http.post(ANTHROPIC, json=body).status_code == 200
 
 
-@pytest.mark.parametrize("route", [ANTHROPIC, f"{ANTHROPIC}/count_tokens", OPENAI])
+@pytest.mark.parametrize(
+    "route", [ANTHROPIC, f"{ANTHROPIC}/count_tokens", OPENAI, RESPONSES, COMPLETIONS]
+)
 def test_bodies_that_are_no_request(served: Served, route: str) -> None:
-    dialect = OPENAI if route == OPENAI else ANTHROPIC
+    dialect = ANTHROPIC if route.startswith(ANTHROPIC) else OPENAI
     for name, body in RAW.items():
         reply = served.http.post(route, content=body, headers=JSON)
         assert reply.status_code == 400, (name, reply.text)
@@ -124,6 +128,55 @@ def test_wrong_fields_are_named(served: Served, route: str) -> None:
             "messages.0.content.0.tool_use_id",
         ),
         (ANTHROPIC, {"messages": [{"role": "user", "content": []}]}, "messages.0.content"),
+        (OPENAI, {"n": 0}, "n"),
+        (OPENAI, {"n": 9}, "n"),
+        (OPENAI, {"top_logprobs": 3}, "top_logprobs"),
+        (OPENAI, {"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+        (OPENAI, {"logit_bias": {"x": 1}}, "logit_bias"),
+        (OPENAI, {"logit_bias": {"5": "x"}}, "logit_bias.5"),
+        (OPENAI, {"logit_bias": {"5": 101}}, "logit_bias of token 5"),
+        (OPENAI, {"functions": []}, "functions"),
+        (OPENAI, {"tools": [{"type": "function", "function": {"name": "x"}}] * 2}, "tools"),
+        (OPENAI, {"tool_choice": "required"}, "tool_choice"),
+        (OPENAI, {"tool_choice": "perhaps"}, "tool_choice"),
+        (OPENAI, {"tool_choice": {"type": "allowed_tools"}}, "tool_choice"),
+        (
+            OPENAI,
+            {"tool_choice": {"type": "function", "function": {"name": "x"}}},
+            "tool_choice",
+        ),
+        (OPENAI, {"response_format": {"type": "xml"}}, "response_format.type"),
+        (OPENAI, {"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+        (
+            OPENAI,
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}},
+            "response_format.json_schema.schema",
+        ),
+        (ANTHROPIC, {"tools": [{"name": "x y"}]}, "tools.0.name"),
+        (ANTHROPIC, {"tools": [{"name": "x"}, {"name": "x"}]}, "tools.1.name"),
+        (ANTHROPIC, {"tool_choice": {}}, "tool_choice.type"),
+        (ANTHROPIC, {"tool_choice": {"type": "must"}}, "tool_choice.type"),
+        (ANTHROPIC, {"tool_choice": {"type": "any"}}, "tool_choice.type"),
+        (ANTHROPIC, {"tool_choice": {"type": "tool"}}, "tool_choice.name"),
+        (
+            ANTHROPIC,
+            {"tools": [{"name": "x"}], "tool_choice": {"type": "tool", "name": "y"}},
+            "tool_choice.name",
+        ),
+        (
+            ANTHROPIC,
+            {"tools": [{"name": "x"}], "tool_choice": {"type": "any", "name": 5}},
+            "tool_choice.name",
+        ),
+        (ANTHROPIC, {"thinking": {"type": "deep"}}, "thinking.type"),
+        (ANTHROPIC, {"output_config": {"format": {"type": "xml"}}}, "output_config.format.type"),
+        (
+            ANTHROPIC,
+            {"output_config": {"format": {"type": "json_schema"}}},
+            "output_config.format.schema",
+        ),
+        (ANTHROPIC, {"output_format": {"schema": {}}}, "output_format.type"),
+        (OPENAI, {"max_tokens": 0}, "max_tokens"),
         (OPENAI, {"stop": [5]}, "stop.0"),
         (OPENAI, {"stop": ["a"] * 17}, "at most 16 stop strings"),
         (OPENAI, {"stop": [""]}, "a stop string must not be empty"),
@@ -168,7 +221,8 @@ def test_odd_but_right_requests_are_served(served: Served, route: str) -> None:
         ("GET", "/v1/messages", 405, "invalid_request_error"),
         ("POST", "/v1/messages/nix", 404, "not_found_error"),
         ("GET", "/v1/chat/completions", 405, "invalid_request_error"),
-        ("POST", "/v1/responses", 404, "invalid_request_error"),
+        ("GET", "/v1/responses", 405, "invalid_request_error"),
+        ("POST", "/v1/responses/nix", 405, "invalid_request_error"),
         ("DELETE", "/", 405, "invalid_request_error"),
     ],
 )
@@ -185,16 +239,11 @@ def test_wrong_paths_and_methods(
 
 def test_a_fault_of_the_server_names_the_request_and_nothing_else(served: Served) -> None:
 
-    class Broken:
-        max_context_tokens = 100
-
+    class Broken(ByteChatFormat):
         def render_chat(
             self, messages: object, tools: object = (), *, namespace: str = ""
         ) -> RenderedPrompt:
             raise RuntimeError("a secret path")
-
-        def encode_text(self, text: str) -> tuple[int, ...]:
-            return ()
 
     served.engine.chat_format = Broken()
     for route in (ANTHROPIC, OPENAI):

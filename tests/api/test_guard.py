@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 import socket
 import time
@@ -10,6 +11,7 @@ import pytest
 
 from app.api.settings import ApiSettings
 from tests.api.conftest import Serve, Served, serving
+from tests.api.raw_http import exchange, head
 
 BODY: Any = {"model": "", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
 
@@ -154,3 +156,104 @@ def test_every_reply_has_a_request_id(served: Served) -> None:
     assert ids == [reply.headers["x-request-id"] for reply in replies]
     assert len(set(ids)) == len(ids)
     assert served.engine.requests[-1].request_id == ids[-1]
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost:80@evil.example",
+        "localhost:@evil.example",
+        "user:pass@localhost",
+        "localhost/evil.example",
+        "localhost?evil.example",
+        "localhost#evil.example",
+        "localhost\\evil.example",
+        "localhost:80:80",
+        "localhost:port",
+        "localhost evil.example",
+        "[::1]evil.example",
+        "[::1",
+        "localhost,evil.example",
+        "http://localhost",
+    ],
+)
+def test_a_host_that_others_may_read_otherwise_is_refused(served: Served, host: str) -> None:
+    reply = served.http.get("/v1/models", headers={"host": host})
+    assert reply.status_code == 403
+    assert "is not allowed" in reply.json()["error"]["message"]
+
+
+def test_any_host_still_has_to_be_a_host(serve: Serve) -> None:
+    served = serve(None, ApiSettings(port=0, allowed_hosts=("*",)))
+    assert served.http.get("/", headers={"host": "a@b"}).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("request_line", "hosts", "status"),
+    [
+        ("GET http://evil.example/v1/models HTTP/1.1", ["localhost"], 400),
+        ("GET http://localhost/v1/models HTTP/1.1", ["localhost"], 400),
+        ("GET //evil.example/v1/models HTTP/1.1", ["localhost"], 400),
+        ("CONNECT localhost:80 HTTP/1.1", ["localhost"], 400),
+        ("OPTIONS * HTTP/1.1", ["localhost"], 400),
+        ("GET /v1/models HTTP/1.1", ["localhost", "localhost"], 400),
+        ("GET /v1/models HTTP/1.1", ["localhost", "evil.example"], 400),
+        ("GET /v1/models HTTP/1.1", [], 400),
+        ("GET /v1/models HTTP/1.0", [], 403),
+        ("GET /v1/models HTTP/1.1", [""], 403),
+        ("GET /v1/models", ["localhost"], 400),
+        ("\x16\x03\x01\x02", [], 400),
+        ("GET /v1/models HTTP/1.1", ["localhost"], 200),
+    ],
+)
+def test_targets_and_hosts_on_the_wire(
+    served: Served, request_line: str, hosts: list[str], status: int
+) -> None:
+    lines = [request_line, *(f"Host: {host}" for host in hosts), "", ""]
+    reply, content = exchange(served.server.port, "\r\n".join(lines).encode("latin-1"))
+    assert reply == status
+    assert "data" in json.loads(content) or "message" in json.loads(content)["error"]
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "gzip, identity", "GZIP"])
+def test_a_compressed_body_is_refused_unread(served: Served, encoding: str) -> None:
+    headers = {"content-type": "application/json", "content-encoding": encoding}
+    for path in ("/v1/messages", "/v1/chat/completions"):
+        reply = served.http.post(path, content=gzip.compress(b" " * 10_000_000), headers=headers)
+        assert reply.status_code == 415
+        assert "content-encoding" in reply.json()["error"]["message"]
+    headers["content-encoding"] = "identity"
+    reply = served.http.post("/v1/messages", content=json.dumps(BODY), headers=headers)
+    assert reply.status_code == 200
+
+
+def test_a_head_has_bounds(served: Served) -> None:
+    get = served.http.get
+    assert get("/v1/models", params={"x": "y" * 8000}).status_code == 200
+    assert get("/v1/models", params={"x": "y" * 9000}).status_code == 414
+    assert get("/v1/models/" + "y" * 9000).status_code == 414
+    assert get("/v1/models", headers={f"x-{n}": "y" for n in range(80)}).status_code == 200
+    assert get("/v1/models", headers={f"x-{n}": "y" for n in range(110)}).status_code == 431
+    assert get("/v1/models", headers={"x": "y" * 14_000}).status_code == 200
+    assert get("/v1/models", headers={"x": "y" * 33_000}).status_code in (400, 431)
+    assert exchange(served.server.port, b"GET / HTTP/1.1\r\nx: " + b"y" * 300_000)[0] == 400
+
+
+@pytest.mark.parametrize(
+    "path", ["/metrics", "/admin/state", "/admin", "/openapi.json", "/v1/nix", "/nix", "//metrics"]
+)
+def test_no_other_route_is_open(keyed: Served, path: str) -> None:
+    assert exchange(keyed.server.port, head("GET", path))[0] == (400 if path[1] == "/" else 401)
+
+
+def test_paths_and_keys_are_harmless_in_the_log(
+    keyed: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "stoker.api.request"):
+        keyed.http.get("/%1b[2J%0anew-line/" + "x" * 2000, headers={"x-api-key": "wr0ng-key"})
+        keyed.http.post("/v1/messages", json=BODY, headers={"x-api-key": "s3cret"})
+    assert all(record.getMessage().isprintable() for record in caplog.records)
+    assert all(len(record.getMessage()) < 1000 for record in caplog.records)
+    assert "\\x1b[2J\\nnew-line" in caplog.text
+    assert "wr0ng" not in caplog.text
+    assert "s3cret" not in caplog.text

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from app.api.anthropic_schema import parse_messages
+from app.api.anthropic.schema import parse_messages
 from app.api.fields import parse_object
-from app.api.openai_schema import parse_chat_completion
+from app.api.openai.chat_schema import parse_chat_completion
 from engine.cache.block import BLOCK_TOKENS
 from engine.messages import RenderedPrompt
 from engine.models.chat import ModelChat

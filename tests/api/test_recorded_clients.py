@@ -42,10 +42,18 @@ def test_recorded_request_is_served(served: Served, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("codex")])
-def test_responses_api_is_not_here_in_words(served: Served, name: str) -> None:
+def test_codex_is_served(served: Served, name: str) -> None:
     reply = replay(served, name)
-    assert reply.status_code == 404
-    assert reply.json()["error"]["message"] == "POST /v1/responses is not here"
+    assert reply.status_code == 200, reply.text
+    assert reply.text.startswith("event: response.created\n")
+    assert "event: response.completed\n" in reply.text
+    assert '"delta":"Paris' in reply.text
+    request = served.engine.requests[0]
+    assert request.agent_id == "00000000-0000-4000-8000-000000000000"
+    prompt = prompt_text(request)
+    assert "tool exec_command " in prompt
+    assert "tool multi_agent_v1.close_agent " in prompt
+    assert "web_search" not in prompt
 
 
 def test_the_next_turn_of_a_conversation_extends_its_prompt(served: Served) -> None:

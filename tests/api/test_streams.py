@@ -27,12 +27,20 @@ from tests.api.word_engine import MODEL_ID, Script
 
 ANTHROPIC = "/v1/messages"
 OPENAI = "/v1/chat/completions"
+RESPONSES = "/v1/responses"
+COMPLETIONS = "/v1/completions"
 USER: Any = {"role": "user", "content": "hi"}
+ROUTES: dict[str, dict[str, Any]] = {
+    ANTHROPIC: {"max_tokens": 99, "messages": [USER]},
+    OPENAI: {"max_tokens": 99, "messages": [USER]},
+    RESPONSES: {"max_output_tokens": 99, "input": "hi"},
+    COMPLETIONS: {"max_tokens": 99, "prompt": "hi"},
+}
 QUICK_PING = ApiSettings(port=0, ping_s=0.1)
 
 
 def request_bytes(served: Served, route: str, *, stream: bool) -> bytes:
-    body = json.dumps({"model": "", "max_tokens": 99, "messages": [USER], "stream": stream})
+    body = json.dumps({"model": "", "stream": stream, **ROUTES[route]})
     return (
         f"POST {route} HTTP/1.1\r\nHost: 127.0.0.1:{served.server.port}\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}"
@@ -51,7 +59,7 @@ def is_decoding(served: Served) -> bool:
     return any(turn.num_words > 1 for turn in served.engine.running)
 
 
-@pytest.mark.parametrize("route", [ANTHROPIC, OPENAI])
+@pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize(
     ("script", "reached", "state"),
@@ -89,9 +97,9 @@ def test_an_sdk_that_closes_its_stream_aborts_the_turn(served: Served) -> None:
 
 
 def test_a_finished_turn_is_not_aborted(served: Served) -> None:
-    for route in (ANTHROPIC, OPENAI):
+    for route, fields in ROUTES.items():
         for stream in (True, False):
-            body = {"model": "", "max_tokens": 9, "messages": [USER], "stream": stream}
+            body = {"model": "", "stream": stream, **fields}
             assert served.http.post(route, json=body).status_code == 200
     assert served.http.get("/v1/models").status_code == 200
     assert not any(isinstance(command, Abort) for command in served.engine.commands)
@@ -115,8 +123,9 @@ def test_silence_is_filled_with_pings(serve: Serve, script: Script) -> None:
     times = [at for at, _ in arrivals]
     gaps = [b - a for a, b in zip([0.0, *times], times, strict=False)]
     assert max(gaps) < 0.3
-    reply_text = served.http.post(OPENAI, json=body).text
-    assert reply_text.count(": ping\n\n") >= 3
+    for route in (OPENAI, COMPLETIONS):
+        reply_text = served.http.post(route, json={"stream": True, **ROUTES[route]}).text
+        assert reply_text.count(": ping\n\n") >= 3
 
 
 @pytest.mark.parametrize("script", [Script(queue_s=0.35), Script(prefill_s=0.35)])

@@ -10,6 +10,7 @@ from app.api.telemetry import RequestRecord
 from app.api.turns import Turn
 from app.metrics import Metrics
 from engine.errors import EngineFailedError
+from engine.pieces import TextReader
 from engine.request import Delta, FinishReason, SamplingParams
 from engine.snapshot import EngineStatus
 from tests.api.word_engine import WordEngine
@@ -20,7 +21,7 @@ def turn_on(engine: WordEngine, bridge: DeltaBridge) -> Turn:
         model="", messages=(), tools=(), sampling=SamplingParams(), max_tokens=None, stream=True
     )
     record = RequestRecord("req_1", Metrics(lambda: engine.snapshot))
-    return Turn(engine, bridge, draft, "tiny-words", record)
+    return Turn(engine, bridge, draft, "tiny-words", record, TextReader())
 
 
 async def test_what_an_engine_sent_before_it_ended_is_still_read() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from engine.commands import (
@@ -35,8 +35,8 @@ from engine.errors import (
     NotOnDiskError,
     StokerError,
 )
-from engine.messages import ChatFormat, Message, RenderedPrompt, ToolSpec
-from engine.request import Delta, FinishReason, PromptPart, Request, Usage
+from engine.messages import ChatFormat
+from engine.request import Delta, FinishReason, Request, TokenLogprob, Usage
 from engine.snapshot import (
     AgentRow,
     AgentStatus,
@@ -52,9 +52,9 @@ from engine.snapshot import (
     PoolRow,
     ThroughputRow,
 )
+from tests.api.byte_chat_format import MAX_CONTEXT_TOKENS, ByteChatFormat
 
 MODEL_ID = "tiny-words"
-MAX_CONTEXT_TOKENS = 400_000
 NUM_CACHED_TOKENS = 7
 NUM_STORED_TOKENS = 3
 EVICTION = Eviction(freed_bytes=4096, num_tokens=512, num_disk_tokens=256)
@@ -112,38 +112,17 @@ SERVING_SNAPSHOT = EngineSnapshot(
 )
 
 
-class ByteChatFormat:
-    """One token per byte of the conversation."""
-
-    def __init__(self, max_context_tokens: int = MAX_CONTEXT_TOKENS) -> None:
-        self._max_context_tokens = max_context_tokens
-
-    @property
-    def max_context_tokens(self) -> int:
-        return self._max_context_tokens
-
-    def render_chat(
-        self,
-        messages: Sequence[Message],
-        tools: Sequence[ToolSpec] = (),
-        *,
-        namespace: str = "",
-    ) -> RenderedPrompt:
-        lines = [f"tool {tool.name} {tool.parameters_json}" for tool in tools]
-        for message in messages:
-            calls = "".join(f"<{call.name} {call.arguments_json}>" for call in message.tool_calls)
-            lines.append(f"{message.role}: {message.text}{calls}")
-        return RenderedPrompt(
-            token_ids=self.encode_text("\n".join([*lines, "assistant:"])),
-            parts=(PromptPart("message 1 (user) to reply", 0),),
-        )
-
-    def encode_text(self, text: str) -> tuple[int, ...]:
-        return tuple(text.encode())
-
-
 def prompt_text(request: Request) -> str:
     return bytes(request.prompt_token_ids).decode()
+
+
+def _logprobs(text: str, token_ids: tuple[int, ...], num: int | None) -> tuple[TokenLogprob, ...]:
+    """The word itself is likeliest, the word in capitals second."""
+    if num is None or not token_ids:
+        return ()
+    word = TokenLogprob(token_ids[0], text.encode(), -0.25)
+    other = TokenLogprob(0, text.upper().encode(), -2.0)
+    return (replace(word, top=(word, other)[:num]),)
 
 
 @dataclass(kw_only=True)
@@ -191,6 +170,7 @@ class WordEngine:
         self.commands: list[Command] = []
         self.archives: list[bytes] = []
         self.archive_lines = 1
+        self.refuse_after = 0
         self.snapshot = SERVING_SNAPSHOT
 
     def start(self) -> None:
@@ -316,7 +296,7 @@ class WordEngine:
 
     def _admit(self, command: Generate) -> None:
         self.requests.append(command.request)
-        if self.script.refuse is not None:
+        if self.script.refuse is not None and len(self.requests) > self.refuse_after:
             command.admitted.set_exception(self.script.refuse)
             return
         command.admitted.set_result(command.request.agent_id or f"{command.request.agent_hint}-1")
@@ -347,7 +327,14 @@ class WordEngine:
             self._end(turn, FinishReason.ERROR, error=script.error)
         elif turn.num_words == script.abort_at:
             self._end(turn, FinishReason.ABORTED)
-        elif turn.num_words >= len(script.words):
+        elif request.sampling.max_tokens == 0:
+            self._end(turn, FinishReason.MAX_TOKENS)
+        else:
+            self._say(turn)
+
+    def _say(self, turn: _Running) -> None:
+        script, request = turn.script, turn.command.request
+        if turn.num_words >= len(script.words):
             self._end(turn, FinishReason.END_TURN)
         elif script.words[turn.num_words].strip() in request.sampling.stop:
             self._end(
@@ -378,6 +365,7 @@ class WordEngine:
                 agent_id=turn.command.admitted.result(),
                 text=text,
                 token_ids=token_ids,
+                logprobs=_logprobs(text, token_ids, request.sampling.num_logprobs),
                 usage=Usage(
                     num_prompt_tokens=len(request.prompt_token_ids),
                     num_cached_tokens=NUM_CACHED_TOKENS,

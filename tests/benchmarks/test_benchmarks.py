@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from benchmarks import (
+    http_overhead,
     persistence_cost,
     pool_scale,
     results_file,
@@ -51,6 +52,21 @@ def test_pool_scale_measures_every_operation_and_the_disk(
     assert turn["p50"] > result["pool"]["200"]["lookup"]["p50"] > 0
     assert result["disk"]["20"]["rebuild_s"] > 0
     assert "evict for room: 100" in capsys.readouterr().out
+
+
+def test_http_overhead_asks_one_engine_both_ways_and_holds_streams(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(http_overhead, "write_result", _into(tmp_path))
+    sizes = ("--pairs", "2", "--rounds", "1", "--tokens", "48", "--streams", "5", "--probes", "1")
+    monkeypatch.setattr(sys, "argv", ["http_overhead", *sizes])
+    http_overhead.main()
+    (path,) = tmp_path.iterdir()
+    result = json.loads(path.read_text())
+    assert result["first_piece"]["http_s"]["num_samples"] == 2
+    assert result["decode"]["straight"]["p50"] > 0
+    assert result["crowd"]["num_streams"] == 5
+    assert "bytes per held stream" in capsys.readouterr().out
 
 
 def test_a_result_is_never_overwritten(tmp_path: Path) -> None:

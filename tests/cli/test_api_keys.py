@@ -93,3 +93,70 @@ def test_names_are_shown_and_keys_are_not(folder: Path) -> None:
         assert "hunter2" not in shown
     assert "hunter2" not in repr(settings)
     assert "hunter2" not in repr(settings.api_keys)
+
+
+def write_key(folder: Path, content: bytes = b"hunter2\n", mode: int = 0o600) -> Path:
+    path = folder / "operator key"
+    path.write_bytes(content)
+    path.chmod(mode)
+    return path
+
+
+def test_the_operators_key_comes_from_a_file(folder: Path) -> None:
+    path = write_key(folder)
+    settings = load(folder, STOKER_API_KEY_FILE=str(path), STOKER_ALLOW_REMOTE="1")
+    assert settings.api_key == "hunter2"
+    assert settings.origins["api_key"] == str(path)
+    paths = find_paths({"STOKER_HOME": str(folder)})
+    assert "hunter2" not in settings_as_json(settings, paths)
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o777])
+def test_a_key_file_that_others_can_use_is_refused_with_what_to_do(folder: Path, mode: int) -> None:
+    path = write_key(folder, mode=mode)
+    with pytest.raises(ConfigError) as caught:
+        load(folder, STOKER_API_KEY_FILE=str(path))
+    assert str(caught.value).startswith("STOKER_API_KEY_FILE: api_key_file")
+    assert f"run `chmod 600 '{path}'`" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"", "must hold one key on one line"),
+        (b" \n", "must hold one key on one line"),
+        (b"one\ntwo\n", "must hold one key on one line"),
+        (b"a\x00b", "must hold one key on one line"),
+        (b"x" * 5000, "must hold one key on one line"),
+        (b"\xff\xfe", "must hold text"),
+    ],
+)
+def test_a_key_file_holds_one_key(folder: Path, content: bytes, complaint: str) -> None:
+    path = write_key(folder, content)
+    with pytest.raises(ConfigError, match=complaint):
+        load(folder, STOKER_API_KEY_FILE=str(path))
+
+
+def test_a_key_file_has_to_be_there_and_to_be_the_only_one(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read: No such file"):
+        load(folder, STOKER_API_KEY_FILE=str(folder / "nix"))
+    path = write_key(folder)
+    with pytest.raises(ConfigError, match="remove one of them"):
+        load(folder, STOKER_API_KEY_FILE=str(path), STOKER_API_KEY="other")
+    with pytest.raises(ConfigError, match="a key of their own"):
+        load(folder, STOKER_API_KEY_FILE=str(path), STOKER_API_KEYS="alice=hunter2")
+
+
+@pytest.mark.parametrize("given", ["localhost:80", "a b", "http://x", "", "a,,b", "-x", "a/b"])
+def test_allowed_hosts_are_names(folder: Path, given: str) -> None:
+    (folder / "stoker.toml").write_text(f"allowed_hosts = [{given!r}]")
+    with pytest.raises(ConfigError, match="must be host names without ports"):
+        load(folder)
+
+
+def test_allowed_hosts_come_as_text_or_list(folder: Path) -> None:
+    names = ("stoker.local", "192.168.1.5", "fe80::1", "*")
+    assert load(folder, STOKER_ALLOWED_HOSTS=", ".join(names)).allowed_hosts == names
+    (folder / "stoker.toml").write_text('allowed_hosts = ["Stoker.local"]')
+    assert load(folder).allowed_hosts == ("stoker.local",)

@@ -11,7 +11,17 @@ import pytest
 
 from app.version import __version__
 
-HEAVY = ("mlx", "mlx_lm", "fastapi", "starlette", "uvicorn", "textual", "numpy", "tokenizers")
+HEAVY = (
+    "mlx",
+    "mlx_lm",
+    "fastapi",
+    "starlette",
+    "uvicorn",
+    "textual",
+    "numpy",
+    "tokenizers",
+    "llguidance",
+)
 
 
 def stoker(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from docs.generate import PAGE, with_table
+from docs.generate import INTERFACE, PAGE, interface, with_table
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -15,6 +15,10 @@ def test_settings_page_is_what_the_code_says() -> None:
 
     assert with_table(page) == page, "run `make docs`"
     assert "kv_budget_bytes" in page
+
+
+def test_interface_is_what_the_code_says() -> None:
+    assert INTERFACE.read_text("utf-8") == interface(), "run `make docs`"
 
 
 def test_every_command_is_in_the_command_line_page() -> None:
@@ -32,7 +36,7 @@ def test_every_command_is_in_the_command_line_page() -> None:
 
 
 def test_links_between_pages_lead_somewhere() -> None:
-    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
     for page in pages:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"

@@ -97,6 +97,48 @@ def test_missing_compiler_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "gcc" in finding.text
 
 
+def test_clients_are_named_where_they_are_or_how_they_get_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "codex").write_text("")
+    (tmp_path / "codex").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    [finding] = doctor.check_clients()
+
+    assert finding.health is Health.OK
+    assert str(tmp_path / "codex") in finding.text
+    assert "npm install -g @anthropic-ai/claude-code" in finding.text
+
+
+@pytest.mark.parametrize(
+    ("place", "content", "named"),
+    [
+        ("home/.claude/settings.json", {"ANTHROPIC_BASE_URL": "https://x"}, "ANTHROPIC_BASE_URL"),
+        ("project/.claude/settings.local.json", {"ANTHROPIC_AUTH_TOKEN": "t"}, "_AUTH_TOKEN"),
+        ("project/.claude/settings.json", {"CLAUDE_CODE_USE_BEDROCK": 1}, "_USE_BEDROCK"),
+        ("project/.claude/settings.json", {"ANTHROPIC_BASE_URL": "http://127.0.0.1:8000"}, ""),
+        ("project/.claude/settings.json", {"EDITOR": "ed"}, ""),
+        ("project/.claude/settings.json", ["ANTHROPIC_BASE_URL"], ""),
+    ],
+)
+def test_a_settings_file_that_sends_claude_code_elsewhere_is_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, content: object, named: str
+) -> None:
+    path = tmp_path / place
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"env": content}))
+    (tmp_path / "project").mkdir(exist_ok=True)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("CLAUDE_CONFIG_DIR", raising=False)
+    monkeypatch.chdir(tmp_path / "project")
+
+    findings = doctor.check_claude_settings(Settings())
+
+    assert [finding.health for finding in findings] == ([Health.NOTE] if named else [])
+    assert all(str(path) in finding.text and named in finding.text for finding in findings)
+
+
 def test_data_folder_in_the_place_of_a_file_is_bad(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 

@@ -17,7 +17,7 @@ from widgets.format import context_limit, duration, percent, rate, seconds, shor
 from widgets.history import MAX_COLUMNS, MAX_SAMPLES, History
 from widgets.key_bar import KeyBar, KeyHint
 from widgets.lanes import lane, layout_for
-from widgets.welcome import claude_code_line
+from widgets.welcome import claude_code_line, launch_line
 
 
 @pytest.mark.parametrize(
@@ -189,3 +189,10 @@ def test_the_footer_keeps_what_matters_most() -> None:
 def test_a_small_context_starts_claude_code_bare() -> None:
     assert claude_code_line("http://x:1", 8192).endswith("=8192 claude --bare")
     assert claude_code_line("http://x:1", 131_072).endswith("ANTHROPIC_API_KEY=local claude")
+
+
+def test_a_launched_agent_is_told_an_address_that_is_not_the_usual_one() -> None:
+    assert launch_line("http://127.0.0.1:8000") == "stoker launch claude"
+    assert (
+        launch_line("http://127.0.0.1:9000") == "stoker launch claude --url http://127.0.0.1:9000"
+    )

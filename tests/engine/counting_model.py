@@ -118,6 +118,7 @@ class NumberChat:
     def __init__(self, max_context_tokens: int = 100_000) -> None:
         self.max_context_tokens = max_context_tokens
         self.end_token_ids = frozenset({END_TOKEN})
+        self.vocabulary_size = VOCABULARY + 1
 
     def detokenizer(self) -> NumberChat:
         return self
@@ -127,6 +128,9 @@ class NumberChat:
 
     def flush(self) -> str:
         return ""
+
+    def spell_token(self, token_id: int) -> bytes:
+        return self.add(token_id).encode()
 
     def spell(self, token_ids: Sequence[int]) -> str:
         return "".join(map(self.add, token_ids))

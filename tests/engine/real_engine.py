@@ -6,17 +6,19 @@ import itertools
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from engine.cache.quantisation import KVQuantisation
 from engine.commands import Abort, EvictAgent, Generate, Shutdown
+from engine.constraint import Constraint
 from engine.engine import Engine
-from engine.messages import Message, Role
+from engine.messages import Message, Role, ToolSpec
 from engine.models.catalog import find_model
-from engine.request import Delta, FinishReason, Request, SamplingParams
+from engine.request import Delta, FinishReason, Request, SamplingParams, TokenLogprob
 from engine.scheduler import SchedulerLimits
 from engine.settings import DiskSettings, EngineSettings
 from engine.snapshot import AgentRow
@@ -59,6 +61,7 @@ class Answer:
     text: str
     token_ids: list[int]
     last: Delta
+    logprobs: list[TokenLogprob]
 
     @property
     def num_cached_tokens(self) -> int:
@@ -68,12 +71,21 @@ class Answer:
 class RunningTurn:
     """A turn that was submitted to a real engine."""
 
-    def __init__(self, engine: Engine, agent_id: str | None, prompt: str, **sampling: object):
+    def __init__(
+        self,
+        engine: Engine,
+        agent_id: str | None,
+        prompt: str,
+        *,
+        tools: Sequence[ToolSpec] = (),
+        constraint: Constraint | None = None,
+        **sampling: Any,
+    ):
         self._engine = engine
         self._deltas: queue.SimpleQueue[Delta] = queue.SimpleQueue()
         chat = engine.chat_format
         assert chat is not None
-        rendered = chat.render_chat([Message(role=Role.USER, text=prompt)])
+        rendered = chat.render_chat([Message(role=Role.USER, text=prompt)], tools)
         self.request_id = f"turn-{next(_numbers)}"
         command = Generate(
             request=Request(
@@ -81,7 +93,8 @@ class RunningTurn:
                 agent_id=agent_id,
                 prompt_token_ids=rendered.token_ids,
                 parts=rendered.parts,
-                sampling=SamplingParams(**{"max_tokens": 24, **sampling}),  # type: ignore[arg-type]
+                sampling=SamplingParams(**{"max_tokens": 24, **sampling}),
+                constraint=constraint,
             ),
             sink=self._deltas.put,
         )
@@ -97,25 +110,27 @@ class RunningTurn:
     def answer(self) -> Answer:
         text = ""
         token_ids: list[int] = []
+        logprobs: list[TokenLogprob] = []
         while True:
             delta = self.next_delta()
             text += delta.text
             token_ids += delta.token_ids
+            logprobs += delta.logprobs
             if delta.finish_reason is not None:
-                return Answer(text, token_ids, delta)
+                return Answer(text, token_ids, delta, logprobs)
 
 
-def ask(engine: Engine, agent_id: str | None, prompt: str, **sampling: object) -> Answer:
+def ask(engine: Engine, agent_id: str | None, prompt: str, **options: Any) -> Answer:
     """One turn from beginning to end."""
-    return RunningTurn(engine, agent_id, prompt, **sampling).answer()
+    return RunningTurn(engine, agent_id, prompt, **options).answer()
 
 
-def ask_together(engine: Engine, turns: dict[str, str], **sampling: object) -> dict[str, Answer]:
+def ask_together(engine: Engine, turns: dict[str, str], **options: Any) -> dict[str, Answer]:
     """Several turns at once, each by an agent of its own."""
     answers: dict[str, Answer] = {}
 
     def run(agent_id: str, prompt: str) -> None:
-        answers[agent_id] = ask(engine, agent_id, prompt, **sampling)
+        answers[agent_id] = ask(engine, agent_id, prompt, **options)
 
     threads = [threading.Thread(target=run, args=turn) for turn in turns.items()]
     for thread in threads:

@@ -214,6 +214,27 @@ def test_a_removed_agent_is_gone_everywhere_and_what_others_share_stays(tmp_path
     disk.close()
 
 
+def test_replies_side_by_side_compute_their_prompt_once_and_the_copies_go_without_a_trace(
+    disk: DiskCore,
+) -> None:
+    shared = prompt(1, 600)
+    own, *copies = [submit(disk.core, name, shared, max_tokens=30) for name in ("a", "b", "c")]
+    while not all(turn.token_ids for turn in (own, *copies)):
+        disk.core.step()
+    assert [turn.num_cached_tokens for turn in (own, *copies)] == [0, 512, 512]
+
+    # A client that goes away: the abort and the removal follow each other at once.
+    disk.core.abort(copies[0].request_id, "client went away")
+    remove(disk, "b")
+    disk.run()
+    remove(disk, "c")
+    check(disk.core)
+    assert own.token_ids == continuation(own.prompt, 30)
+    assert [agent.agent_id for agent in disk.core.agents] == ["a"]
+    disk.await_saved("a")
+    assert disk.persistence.tier.stats.num_blocks == 3
+
+
 def test_a_busy_or_unknown_agent_is_neither_removed_nor_exported(
     disk: DiskCore, tmp_path: Path
 ) -> None:

@@ -64,7 +64,7 @@ class CoreMachine(RuleBasedStateMachine):
         stem=st.integers(0, 1),
         length=LENGTHS,
         change=st.integers(0, 5),
-        num_tokens=st.sampled_from([1, 3, 300]),
+        num_tokens=st.sampled_from([0, 1, 3, 300]),
     )
     def submit_stem(
         self, agent: str | None, stem: int, length: int, change: int, num_tokens: int

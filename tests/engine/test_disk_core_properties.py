@@ -59,7 +59,7 @@ class DiskCoreMachine(RuleBasedStateMachine):
         stem=st.integers(0, 1),
         length=LENGTHS,
         change=st.integers(0, 5),
-        num_tokens=st.sampled_from([1, 3, 300]),
+        num_tokens=st.sampled_from([0, 1, 3, 300]),
     )
     def submit(
         self, agent: str | None, stem: int, length: int, change: int, num_tokens: int

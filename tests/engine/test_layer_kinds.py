@@ -84,7 +84,7 @@ class TinyEngine:
         sampler = Sampler(SamplingParams())
         while len(tokens) < len(prompt) + NUM_GENERATED:
             [token] = self._runner.decode([DecodeRow(caches, tokens, sampler)])
-            assert token is not None
+            assert isinstance(token, int)
             tokens.append(token)
         return tokens[len(prompt) :]
 

@@ -50,7 +50,7 @@ def alone(runner: ModelRunner, prompt: Sequence[int]) -> list[int]:
     sampler = Sampler(SamplingParams())
     for _ in range(NUM_TOKENS):
         (token,) = runner.decode([DecodeRow(caches, tokens, sampler)])
-        assert token is not None
+        assert isinstance(token, int)
         tokens.append(token)
     return tokens[len(prompt) :]
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from engine.cache.block import BLOCK_TOKENS, KVBlock, chain_hashes
 from engine.commands import Generate
+from engine.constraint import Constraint
 from engine.core import EngineCore
 from engine.request import Delta, FinishReason, PromptPart, Request, SamplingParams
 
@@ -43,6 +44,8 @@ def submit(
     stop: tuple[str, ...] = (),
     parts: tuple[PromptPart, ...] = (),
     namespace: str = "",
+    constraint: Constraint | None = None,
+    **sampling: Any,
 ) -> Turn:
     """Queues a turn."""
     turn = Turn(tuple(prompt), f"r{next(_numbers)}")
@@ -52,9 +55,10 @@ def submit(
                 request_id=turn.request_id,
                 agent_id=agent_id,
                 prompt_token_ids=turn.prompt,
-                sampling=SamplingParams(max_tokens=max_tokens, stop=stop),
+                sampling=SamplingParams(max_tokens=max_tokens, stop=stop, **sampling),
                 parts=parts,
                 namespace=namespace,
+                constraint=constraint,
             ),
             sink=turn.deltas.append,
         )

@@ -379,3 +379,15 @@ def test_folder_without_tokenizer_is_a_load_error(bundled_model_dir: Path, tmp_p
 
     with pytest.raises(ModelLoadError, match=r"tokenizer\.json"):
         ModelChat(tmp_path)
+
+
+def test_ids_of_calls_are_as_every_template_takes_them(
+    make_chat: Callable[[str], ModelChat],
+) -> None:
+    checked = (
+        "{% for c in m.tool_calls or [] %}{{ '' if c.id | length == 9 else raise_exception('id') }}"
+    )
+    chat = make_chat(NATIVE_TOOLS.replace("{% for c in m.tool_calls or [] %}", checked))
+    called = message("assistant", "", call("get_weather", "{}", "toolu_0123456789abcdef"))
+    result = message("tool", "Snow.", answers="toolu_0123456789abcdef")
+    assert tokens(chat, [message("user", "Hi"), called, result], [WEATHER])

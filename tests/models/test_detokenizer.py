@@ -13,6 +13,7 @@ from engine.models.detokenizer import (
     Detokenizer,
     WindowDetokenizer,
     token_decoder,
+    token_speller,
 )
 
 
@@ -108,3 +109,18 @@ def test_general_path_does_not_hold_broken_bytes_for_ever(sentence_tokenizer: To
     shown = "".join(detokenizer.add(0xFF) for _ in range(40))
 
     assert shown
+
+
+def test_the_bytes_of_single_tokens_are_those_of_the_text(bundled_chat: ModelChat) -> None:
+    text = "naïve 🦊\n\tdef f(): 日本"
+    token_ids = bundled_chat.encode_text(text)
+    assert b"".join(map(bundled_chat.spell_token, token_ids)) == text.encode()
+    assert bundled_chat.spell_token(2) == b"<|im_end|>"
+    assert bundled_chat.spell_token(10**6) == b""
+
+
+def test_the_bytes_of_sentence_pieces_are_those_of_the_text(sentence_tokenizer: Tokenizer) -> None:
+    spell = token_speller(sentence_tokenizer)
+    text = "the fox 🦊 é"
+    token_ids = sentence_tokenizer.encode(text).ids
+    assert b"".join(map(spell, token_ids)).decode().lstrip(" ") == text

@@ -169,6 +169,23 @@ def test_a_call_of_the_model_comes_back_as_the_call_it_was(chat: ModelChat) -> N
     assert second[: len(first) + len(generated)] == first + generated
 
 
+@pytest.mark.parametrize("text", ["One.\nTwo.", "One.Two."])
+def test_texts_around_a_call_may_come_back_as_one_text_before_it(
+    chat: ModelChat, text: str
+) -> None:
+    tool = ToolSpec(name="t", description="d", parameters_json="{}")
+    first = tokens(chat, [QUESTION], [tool])
+    generated = chat.encode_text('One.\n<tool_call>{"name": "t"}</tool_call>\nTwo.\n')
+    chat.remember_reply(first, generated)
+    call = ToolCall(call_id="c", name="t", arguments_json="{}")
+    result = Message(role=Role.TOOL, text="fine", tool_call_id="c")
+    whole = first + generated
+    for said, is_same in ((text, True), ("One. Two.", False)):
+        reply = Message(role=Role.ASSISTANT, text=said, tool_calls=(call,))
+        second = tokens(chat, [QUESTION, reply, result], [tool])
+        assert (second[: len(whole)] == whole) is is_same
+
+
 def test_a_reply_cut_at_a_stop_string_keeps_the_tokens_before_it(chat: ModelChat) -> None:
     first = tokens(chat, [QUESTION])
     generated = spelled(chat, REPLY)

@@ -111,7 +111,7 @@ def test_the_callers_logits_are_not_changed() -> None:
         {"repetition_penalty": 0.0},
         {"presence_penalty": 3.0},
         {"frequency_penalty": -3.0},
-        {"max_tokens": 0},
+        {"max_tokens": -1},
         {"stop": ("",)},
         {"stop": tuple("abcdefghijklmnopq")},
     ],

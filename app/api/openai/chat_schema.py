@@ -1,13 +1,21 @@
-"""The OpenAI Chat Completions request, read into a protocol-neutral turn."""
+"""The request of a chat completion, read into a turn."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
-from app.api.anthropic_schema import NO_IMAGES
-from app.api.draft import TurnDraft, canonical_json, max_tokens_of, sampling_of
+from app.api.draft import NO_IMAGES, TurnDraft, max_tokens_of
 from app.api.fields import Fields
-from engine.messages import Message, Role, ToolCall, ToolSpec
+from app.api.openai.forms import chat_form
+from app.api.openai.sampling import (
+    chat_logprobs,
+    includes_usage,
+    num_choices,
+    openai_sampling,
+)
+from app.api.openai.tools import chat_tool_choice, chat_tools, with_own_names
+from engine.messages import Message, Role, ToolCall
 
 _ROLES = {
     "system": Role.SYSTEM,
@@ -17,42 +25,52 @@ _ROLES = {
     "tool": Role.TOOL,
     "function": Role.TOOL,
 }
+_OLD_FIELDS = ("functions", "function_call")
 _TEXT_PARTS = {"text": "text", "refusal": "refusal"}
 
 
-def parse_chat_completion(body: Fields) -> TurnDraft:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatDraft(TurnDraft):
+    """A chat completion that was asked for.
+
+    Attributes:
+        num_choices: Replies to its conversation.
+        include_usage: Whether its stream ends with a usage chunk.
+    """
+
+    num_choices: int = 1
+    include_usage: bool = False
+
+
+def parse_chat_completion(body: Fields) -> ChatDraft:
     """Reads ``POST /v1/chat/completions``.
 
     Raises:
         InvalidRequestError: A field is missing or wrong, or asks for what is not there; the
             error names it.
     """
-    _refuse_unsupported(body)
+    for name in _OLD_FIELDS:
+        if body.get(name) is not None:
+            raise body.error(name, "is the older form; send tools and tool_choice")
     messages = tuple(_message(fields) for fields in body.children("messages"))
     if not messages:
         raise body.error("messages", "at least one message is required")
-    stream_options = body.child("stream_options")
+    tools = with_own_names(body, chat_tools(body))
+    form = chat_form(body)
     max_tokens = max_tokens_of(body, "max_completion_tokens")
-    return TurnDraft(
+    return ChatDraft(
         model=body.text("model") or "",
         messages=messages,
-        tools=tuple(_tools(body)),
-        sampling=sampling_of(body, body.texts("stop")),
+        tools=tools,
+        tool_choice=chat_tool_choice(body, tools),
+        response_schema_json=form.schema_json,
+        any_object=form.any_object,
+        sampling=openai_sampling(body, chat_logprobs(body)),
         max_tokens=max_tokens_of(body, "max_tokens") if max_tokens is None else max_tokens,
         stream=body.flag("stream"),
-        include_usage=stream_options is not None and stream_options.flag("include_usage"),
+        num_choices=num_choices(body),
+        include_usage=includes_usage(body),
     )
-
-
-def _refuse_unsupported(body: Fields) -> None:
-    """Refuses what would give another answer than the one asked for."""
-    if body.small_integer("n", 1) != 1:
-        raise body.error("n", "only one choice per request; send the request several times")
-    if body.flag("logprobs"):
-        raise body.error("logprobs", "are not offered here")
-    bias = body.child("logit_bias")
-    if bias is not None and bias.values:
-        raise body.error("logit_bias", "is not offered here")
 
 
 def _message(fields: Fields) -> Message:
@@ -109,21 +127,4 @@ def _tool_calls(fields: Fields) -> Iterator[ToolCall]:
             call_id=call.required_text("id"),
             name=function.required_text("name"),
             arguments_json=function.text("arguments") or "{}",
-        )
-
-
-def _tools(body: Fields) -> Iterator[ToolSpec]:
-    for tool in body.children("tools"):
-        if tool.required_text("type") != "function":
-            continue  # runs on the vendor's servers, which are not here
-        function = tool.child("function")
-        if function is None:
-            raise tool.error("function", "field required")
-        parameters = function.child("parameters")
-        yield ToolSpec(
-            name=function.required_text("name"),
-            description=function.text("description") or "",
-            parameters_json=canonical_json(
-                parameters.values if parameters else {"type": "object", "properties": {}}
-            ),
         )
