@@ -6,8 +6,10 @@ import contextlib
 import http.client
 import json
 import os
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote, urlsplit
@@ -17,6 +19,7 @@ from engine.errors import InvalidRequestError, StokerError
 TIMEOUT_S = 60.0
 TRANSFER_TIMEOUT_S = 900.0
 CHUNK_BYTES = 1 << 20
+TOKENS_HEADER = "x-stoker-tokens"
 
 
 class UnreachableError(InvalidRequestError):
@@ -29,6 +32,19 @@ class RefusedError(InvalidRequestError):
 
 class ServerError(StokerError):
     """Stoker failed at what was asked, or something else than Stoker answered."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Download:
+    """A file that was saved.
+
+    Attributes:
+        num_bytes: Its length.
+        num_tokens: Tokens of the cache in it; 0 where the server does not say.
+    """
+
+    num_bytes: int
+    num_tokens: int
 
 
 class AgentsClient:
@@ -51,6 +67,11 @@ class AgentsClient:
         self._is_secure = parts.scheme == "https"
         self._base = parts.path
 
+    @property
+    def url(self) -> str:
+        """Where it is, as it was named."""
+        return self._url
+
     def get(self, path: str) -> Any:
         """What a path shows."""
         return self._ask("GET", path)
@@ -69,11 +90,8 @@ class AgentsClient:
         """What comes of sending a file."""
         return self._ask("POST", path, file, "application/octet-stream", TRANSFER_TIMEOUT_S)
 
-    def download(self, path: str, target: Path) -> int:
+    def download(self, path: str, target: Path) -> Download:
         """Saves what a path gives as a private file, which appears when it is complete.
-
-        Returns:
-            Its length in bytes.
 
         Raises:
             OSError: It cannot be written.
@@ -90,7 +108,7 @@ class AgentsClient:
             except BaseException:
                 part.unlink(missing_ok=True)
                 raise
-        return num_bytes
+            return Download(num_bytes=num_bytes, num_tokens=_count(reply, TOKENS_HEADER))
 
     def _ask(
         self,
@@ -115,19 +133,11 @@ class AgentsClient:
         content_type: str,
         timeout_s: float,
     ) -> Iterator[http.client.HTTPResponse]:
-        connection = self._connection(timeout_s)
+        connection = self.connected(timeout_s)
         try:
-            # Connected apart from sending: only here it is the address that is wrong.
-            connection.connect()
-        except OSError as error:
-            raise UnreachableError(
-                f"no Stoker answers at {self._url} ({error.strerror or error}); "
-                "start one with `stoker`, or name another address with --url"
-            ) from error
-        try:
-            reply = self._send(connection, method, path, body, self._headers(content_type))
+            reply = self._send(connection, method, path, body, self.headers(content_type))
             if reply.status >= 300:
-                raise _refusal(reply)
+                raise refusal(reply)
             yield reply
         except http.client.HTTPException as error:
             raise ServerError(f"what answers at {self._url} is no Stoker, or broke off") from error
@@ -136,11 +146,37 @@ class AgentsClient:
         finally:
             connection.close()
 
-    def _connection(self, timeout_s: float) -> http.client.HTTPConnection:
-        kind = http.client.HTTPSConnection if self._is_secure else http.client.HTTPConnection
-        return kind(self._host, self._port, timeout=timeout_s)
+    def connected(self, timeout_s: float) -> http.client.HTTPConnection:
+        """A connection to it, still unused. Here it shows whether the address is wrong.
 
-    def _headers(self, content_type: str) -> dict[str, str]:
+        Raises:
+            UnreachableError: Nobody can be reached there.
+        """
+        kind = http.client.HTTPSConnection if self._is_secure else http.client.HTTPConnection
+        connection = kind(self._host, self._port, timeout=timeout_s)
+        try:
+            connection.connect()
+        except OSError as error:
+            raise UnreachableError(self._why_unreachable(error)) from error
+        return connection
+
+    def _why_unreachable(self, error: OSError) -> str:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return f"the certificate of {self._url} is not trusted: {error.verify_message}"
+        if isinstance(error, ssl.SSLError):
+            plain = self._url.replace("https://", "http://", 1)
+            return f"what answers at {self._url} does not speak TLS; try {plain}"
+        return (
+            f"no Stoker answers at {self._url} ({error.strerror or error}); "
+            "start one with `stoker`, or give another address"
+        )
+
+    def target(self, path: str) -> str:
+        """What is asked for with a path, behind whatever stands before it."""
+        return self._base + path
+
+    def headers(self, content_type: str = "") -> dict[str, str]:
+        """What goes with every request."""
         headers = {"Accept": "*/*"}
         if content_type:
             headers["Content-Type"] = content_type
@@ -163,7 +199,7 @@ class AgentsClient:
         headers["Content-Length"] = str(length)
         # A refusal may come before all of a long body was taken; it is read all the same.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            connection.request(method, self._base + path, body, headers)
+            connection.request(method, self.target(path), body, headers)
         return connection.getresponse()
 
 
@@ -190,6 +226,11 @@ def agent_path(agent_id: str, action: str = "") -> str:
     return f"{path}/{action}" if action else path
 
 
+def _count(reply: http.client.HTTPResponse, header: str) -> int:
+    text = reply.headers.get(header, "")
+    return int(text) if text.isdecimal() else 0
+
+
 def _copy(reply: http.client.HTTPResponse, file: BinaryIO) -> None:
     while chunk := reply.read(CHUNK_BYTES):
         file.write(chunk)
@@ -197,7 +238,8 @@ def _copy(reply: http.client.HTTPResponse, file: BinaryIO) -> None:
         raise ServerError("Stoker broke off before the file was complete")
 
 
-def _refusal(reply: http.client.HTTPResponse) -> StokerError:
+def refusal(reply: http.client.HTTPResponse) -> StokerError:
+    """The error that a reply stands for, in Stoker's own words where it is Stoker's."""
     try:
         message = str(json.loads(reply.read())["error"]["message"])
     except (ValueError, KeyError, TypeError):

@@ -115,13 +115,13 @@ def _act(client: AgentsClient, arguments: argparse.Namespace) -> tuple[Any, str]
 def _look(client: AgentsClient, arguments: argparse.Namespace) -> tuple[Any, str]:
     from app.agents_client import ServerError, agent_path
     from app.agents_table import agent_page, agents_table
-    from engine.snapshot import agent_from_json
+    from engine.snapshot import FormatError, agent_from_json
 
     is_list = arguments.action == "list"
     body = client.get("/v1/agents" if is_list else agent_path(arguments.id))
     try:
         rows = [agent_from_json(row) for row in (body["data"] if is_list else [body])]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, FormatError) as error:
         raise ServerError("that Stoker is of another version than this command") from error
     return body, agents_table(rows) if is_list else agent_page(rows[0])
 
@@ -166,7 +166,7 @@ def _export(client: AgentsClient, arguments: argparse.Namespace) -> tuple[Any, s
         target /= archive_name(arguments.id)
     if target.exists() and not arguments.force:
         raise InvalidRequestError(f"{target} is there already; name another file, or add --force")
-    num_bytes = client.download(agent_path(arguments.id, "export"), target)
+    num_bytes = client.download(agent_path(arguments.id, "export"), target).num_bytes
     body = {"agent_id": arguments.id, "file": str(target), "num_bytes": num_bytes}
     return body, f"{clean(arguments.id)} exported, {short_bytes(num_bytes)} in {target}"
 

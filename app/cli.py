@@ -14,11 +14,14 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from app.agents_command import add_agents
+from app.attach_command import add_attach, add_readonly
 from app.bench_command import add_bench
 from app.config import SETTING_FIELDS, ConfigError, Settings, load_settings
 from app.launch_command import add_launch
 from app.models_command import add_models, check_model
 from app.paths import find_paths
+from app.replay_command import add_record, add_replay, record_path
+from app.terminal import require_terminal
 from app.version import __version__
 from engine.errors import DataFolderInUseError, InvalidRequestError, ModelNotFoundError, StokerError
 
@@ -35,12 +38,20 @@ examples:
   stoker serve --model ./my-model serve without the dashboard
   stoker demo                     see the dashboard at work, without a model
   stoker generate "Why is the sky blue?" --max-tokens 80
+  stoker attach http://127.0.0.1:8000
+                                  the dashboard of a Stoker that runs
+  stoker --record day.stoker-recording
+                                  the dashboard, recorded for `stoker replay`
   stoker agents list              the agents of a Stoker that runs
   stoker launch claude            Claude Code on this machine's model
   stoker models list              the models on this machine
   stoker doctor                   check this machine
   stoker config show              every setting, its value and where it came from
 """
+
+
+_FLAGS_OF_SOME = {"readonly": ("", "attach"), "record": ("", "serve", "attach")}
+"""Flags that may stand before the command, and the commands that have them; "" is none."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         arguments = _parser().parse_args(argv)
+        _check_place(arguments)
         status: int = arguments.run(arguments)
         sys.stdout.flush()
     except StokerError as error:
@@ -69,6 +81,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         _complain(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
         return EXIT_SYSTEM
     return status
+
+
+def _check_place(arguments: argparse.Namespace) -> None:
+    """Refuses flags before a command that has no use for them.
+
+    Raises:
+        ConfigError: There is one.
+    """
+    for flag, commands in _FLAGS_OF_SOME.items():
+        if flag in vars(arguments) and (arguments.command or "") not in commands:
+            names = " or ".join(f"`{f'stoker {name}'.rstrip()}`" for name in commands)
+            raise ConfigError(f"--{flag} goes with {names}")
 
 
 def _complain(message: str) -> None:
@@ -119,15 +143,20 @@ def _parser() -> _Parser:
         parents=[settings],
     )
     parser.add_argument("--version", action="version", version=f"stoker {__version__}")
+    add_readonly(parser)
+    add_record(parser)
     parser.set_defaults(run=_run_dashboard)
-    commands = parser.add_subparsers(title="commands", metavar="command")
+    commands = parser.add_subparsers(title="commands", metavar="command", dest="command")
 
     serve = commands.add_parser("serve", help="serve without the dashboard", parents=[settings])
     _add_quiet(serve, "say nothing but errors")
+    add_record(serve)
     serve.set_defaults(run=_run_serve)
 
     demo = commands.add_parser("demo", help="the dashboard on a script, without a model")
     demo.set_defaults(run=_run_demo)
+    add_attach(commands, settings)
+    add_replay(commands, settings)
 
     _add_generate(commands, settings)
     add_agents(commands, settings)
@@ -205,35 +234,25 @@ def _servable_settings(arguments: argparse.Namespace) -> Settings:
     return settings
 
 
-def _require_terminal() -> None:
-    """Refuses to draw where nobody would see it.
-
-    Raises:
-        ConfigError: Standard input, output or error is not a terminal.
-    """
-    if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
-        raise ConfigError(
-            "the dashboard needs a terminal; to serve without one, run `stoker serve`"
-        )
-
-
 def _run_dashboard(arguments: argparse.Namespace) -> int:
-    _require_terminal()
+    require_terminal()
     settings = _servable_settings(arguments)
     from app.compose import run_dashboard
 
-    return run_dashboard(settings)
+    return run_dashboard(
+        settings, is_readonly="readonly" in vars(arguments), record=record_path(arguments)
+    )
 
 
 def _run_serve(arguments: argparse.Namespace) -> int:
     settings = _servable_settings(arguments)
     from app.compose import run_headless
 
-    return run_headless(settings, quiet=arguments.quiet)
+    return run_headless(settings, quiet=arguments.quiet, record=record_path(arguments))
 
 
 def _run_demo(_arguments: argparse.Namespace) -> int:
-    _require_terminal()
+    require_terminal()
     from app.demo import run_demo
 
     return run_demo()

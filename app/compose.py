@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from app.api.settings import DEFAULT_BODY_LIMIT_BYTES, ApiSettings
 from app.config import Settings
 from app.logs import set_up_logging
 from app.paths import Paths, find_paths
+from app.recording.recorder import recorded
 from engine.commands import Shutdown
 from engine.engine import Engine
 from engine.face import EngineFace
@@ -109,8 +111,13 @@ def build_api(settings: Settings, engine: EngineFace) -> ApiServer:
     return server
 
 
-def run_dashboard(settings: Settings) -> int:
+def run_dashboard(settings: Settings, *, is_readonly: bool, record: Path | None) -> int:
     """Opens the dashboard with an engine and an API behind it.
+
+    Args:
+        settings: The user's settings.
+        is_readonly: Whether actions that change something are hidden.
+        record: Where to record what happens; None records nothing.
 
     Returns:
         The exit code: 0, or 2 if the engine failed.
@@ -125,32 +132,36 @@ def run_dashboard(settings: Settings) -> int:
     api = build_api(settings, engine)
     if disk := _disk(settings, paths):
         disk.check_free()
+    from app.dashboard.action import LIVE, READ_ONLY
     from app.dashboard.app import StokerApp
-    from app.terminal import OUTPUT_LOG, captured_output
+    from app.terminal import OUTPUT_LOG, captured_output, has_plain_glyphs
 
     def start() -> None:
         engine.start()
         api.start()
-        app.leave_with_terminal()
 
-    with captured_output(paths.log_dir / OUTPUT_LOG):
+    address = f"{settings.host}:{api.port}"
+    with recorded(engine, record, address), captured_output(paths.log_dir / OUTPUT_LOG):
         app = StokerApp(
             engine,
-            address=f"{settings.host}:{api.port}",
-            plain_glyphs="utf" not in (sys.stdout.encoding or "").lower(),
+            address=address,
+            plain_glyphs=has_plain_glyphs(),
             start=start,
+            is_at_terminal=True,
             theme=settings.theme,
+            powers=READ_ONLY if is_readonly else LIVE,
         )
         app.run()
     return _take_apart(engine, api) or (app.return_code or 0)
 
 
-def run_headless(settings: Settings, *, quiet: bool) -> int:
+def run_headless(settings: Settings, *, quiet: bool, record: Path | None) -> int:
     """Serves without a dashboard until a signal comes or the engine fails.
 
     Args:
         settings: The user's settings.
         quiet: Say nothing but errors.
+        record: Where to record what happens; None records nothing.
 
     Returns:
         The exit code: 0, or 2 if the engine failed.
@@ -165,10 +176,18 @@ def run_headless(settings: Settings, *, quiet: bool) -> int:
     api = build_api(settings, engine)
     if disk := _disk(settings, paths):
         disk.check_free()
-    _stop_on_signals(engine)
-    engine.start()
-    api.start()
     say: Callable[[str], None] = _silent if quiet else _say
+    with recorded(engine, record, f"{settings.host}:{api.port}", say):
+        _stop_on_signals(engine)
+        engine.start()
+        api.start()
+        _serve(engine, api, say)
+    failed = _take_apart(engine, api)
+    return failed or (2 if api.failure is not None else 0)
+
+
+def _serve(engine: Engine, api: ApiServer, say: Callable[[str], None]) -> None:
+    """Says how the load goes and where it serves, and waits for the end."""
     _await_load(engine, say)
     if engine.snapshot.status == "serving":
         say(f"stoker: serving {engine.snapshot.model} on {api.url}")
@@ -176,8 +195,6 @@ def run_headless(settings: Settings, *, quiet: bool) -> int:
         if api.failure is not None:
             print(f"stoker: the API stopped: {api.failure}", file=sys.stderr)
             engine.send(Shutdown(drain_s=0.0))
-    failed = _take_apart(engine, api)
-    return failed or (2 if api.failure is not None else 0)
 
 
 def _disk(settings: Settings, paths: Paths) -> DiskSettings | None:

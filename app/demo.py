@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 from app.dashboard.app import StokerApp
-from app.terminal import OUTPUT_LOG, captured_output
+from app.terminal import OUTPUT_LOG, captured_output, has_plain_glyphs
 from engine.scripted import ScriptedEngine
 from engine.scripted_world import DemoWorld
 
@@ -27,12 +26,8 @@ def run_demo(*, seed: int = DEMO_SEED, plain_glyphs: bool | None = None) -> int:
         The exit code.
     """
     if plain_glyphs is None:
-        plain_glyphs = "utf" not in (sys.stdout.encoding or "").lower()
+        plain_glyphs = has_plain_glyphs()
     engine = ScriptedEngine(DemoWorld(seed=seed, epoch_s=time.time()))
-
-    def start() -> None:
-        engine.start()
-        app.leave_with_terminal()
 
     # What scripted agents are exported to means nothing to a real engine.
     with tempfile.TemporaryDirectory(prefix="stoker-demo-") as name:
@@ -41,7 +36,7 @@ def run_demo(*, seed: int = DEMO_SEED, plain_glyphs: bool | None = None) -> int:
             engine,
             address=DEMO_ADDRESS,
             plain_glyphs=plain_glyphs,
-            start=start,
+            is_at_terminal=True,
             exports_folder=folder,
         )
         with captured_output(folder / OUTPUT_LOG):

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from app.config import ConfigError
+
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
@@ -18,6 +20,23 @@ OUTPUT_LOG = "output.log"
 """What libraries wrote to the terminal while the dashboard was drawn."""
 
 _STDOUT, _STDERR = 1, 2
+
+
+def require_terminal() -> None:
+    """Refuses to draw where nobody would see it.
+
+    Raises:
+        ConfigError: Standard input, output or error is not a terminal.
+    """
+    if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
+        raise ConfigError(
+            "the dashboard needs a terminal; to serve without one, run `stoker serve`"
+        )
+
+
+def has_plain_glyphs() -> bool:
+    """Whether the terminal's encoding has ASCII marks only."""
+    return "utf" not in (sys.stdout.encoding or "").lower()
 
 
 class TerminalFile(io.FileIO):

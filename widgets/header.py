@@ -25,6 +25,7 @@ from styles.tokens import (
 from widgets.bars import Part, bar, stacked
 from widgets.block_map import state_counts
 from widgets.format import clean, duration, percent, short_bytes, short_count, shorten
+from widgets.source import SourceSlice
 
 NEARLY_FULL = 0.9
 WIDE_FROM = 140
@@ -50,6 +51,8 @@ class HeaderSlice:
         uptime_s: Whole seconds.
         address: Of the API.
         is_paused: Whether the display is frozen.
+        is_readonly: Whether nothing can be changed from here.
+        source: Where the picture comes from.
     """
 
     status: EngineStatus = EngineStatus.STARTING
@@ -66,9 +69,18 @@ class HeaderSlice:
     uptime_s: int = 0
     address: str = ""
     is_paused: bool = False
+    is_readonly: bool = False
+    source: SourceSlice = field(default_factory=SourceSlice)
 
 
-def header_slice(snapshot: EngineSnapshot, address: str, *, is_paused: bool) -> HeaderSlice:
+def header_slice(
+    snapshot: EngineSnapshot,
+    address: str,
+    source: SourceSlice,
+    *,
+    is_paused: bool,
+    is_readonly: bool,
+) -> HeaderSlice:
     """The header's part of a snapshot."""
     device = snapshot.device_detail
     return HeaderSlice(
@@ -87,6 +99,9 @@ def header_slice(snapshot: EngineSnapshot, address: str, *, is_paused: bool) -> 
         uptime_s=int(snapshot.uptime_s),
         address=address,
         is_paused=is_paused,
+        is_readonly=is_readonly,
+        # Only what is shown here.
+        source=replace(source, problem="", notice=""),
     )
 
 
@@ -117,7 +132,8 @@ class Header(Widget):
         else:
             parts.append(("no model", MUTED))
         if width >= 100:
-            parts.append(("  " + self._device_words(), MUTED))
+            room -= sum(len(text) for text, _ in parts[2:])
+            parts.append(("  " + self._device_words(room), MUTED))
         parts += [(warning, WARN) for warning in warnings]
         return Content.assemble(*parts)
 
@@ -134,29 +150,46 @@ class Header(Widget):
         """Whether a disk tier was asked for and does not work."""
         return not self.shown.disk.is_on and bool(self.shown.disk.reason_off)
 
-    def _device_words(self) -> str:
+    def _device_words(self, room: int) -> str:
+        """As much of device, type and batching as there is room for."""
         shown = self.shown
         words = [clean(shown.device)] if shown.device else []
         if shown.model_detail is not None:
             words.append(clean(shown.model_detail.dtype))
             words.append(f"{clean(shown.model_detail.batching)} batching")
-        return f" {self.glyphs.separator} ".join(word for word in words if word)
+        separator = f" {self.glyphs.separator} "
+        words = [word for word in words if word]
+        while words and len(separator.join(words)) > room:
+            words.pop()
+        return separator.join(words)
 
     def _state(self, width: int) -> Content:
         shown = self.shown
-        is_failed = shown.status is EngineStatus.FAILED
-        mark = self.glyphs.error if is_failed else self.glyphs.serving
         parts: list[Part] = []
         if shown.is_paused:
             parts += [(" display paused ", f"bold reverse {WARN}"), ("  ", "")]
-        parts.append((f"{mark} {shown.status.value}", f"bold {ENGINE_ROLE[shown.status]}"))
+        if shown.source.label:
+            held_role = f"bold reverse {WARN}" if shown.source.is_held else MUTED
+            parts += [(shown.source.label, held_role), ("  ", "")]
+        if shown.is_readonly and width >= 100:
+            parts.append(("read only  ", MUTED))
+        parts.append(self._status())
         if self.content_size.height < 2:
             parts += [("  run ", MUTED), (f"{shown.num_running}", BRIGHT)]
             parts += [(" wait ", MUTED), (f"{shown.num_waiting}", BRIGHT)]
-        parts.append((f"  {shown.address}", BRIGHT))
+        if width >= 100 or not shown.source.is_recorded:
+            parts.append((f"  {shown.address}", BRIGHT))
         if width >= 100:
             parts += [("   up ", MUTED), (f"{duration(shown.uptime_s):>6}", BRIGHT)]
         return Content.assemble(*parts)
+
+    def _status(self) -> Part:
+        """What the engine does; when nothing is heard of it, that alone is known."""
+        status, stale_s = self.shown.status, self.shown.source.stale_s
+        if stale_s:
+            return (f"{self.glyphs.warning} stale {duration(stale_s)}", f"bold {WARN}")
+        mark = self.glyphs.error if status is EngineStatus.FAILED else self.glyphs.serving
+        return (f"{mark} {status.value}", f"bold {ENGINE_ROLE[status]}")
 
     def _meters(self, width: int) -> Content:
         has_disk = self.shown.disk.bytes_budget > 0 or self._is_disk_off

@@ -2,19 +2,84 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+import dataclasses
+import json
+import time
+import uuid
+from collections.abc import Callable
+
+from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
+from app.api.answers import answer_of
+from app.version import __version__
+from engine.commands import EvictIdle
 from engine.face import EngineFace
-from engine.snapshot import to_json
+from engine.snapshot import EngineSnapshot, to_json
+
+VERSION_HEADER = "x-stoker-version"
+MAX_AGE_S = 1.0
+"""Clocks and readings go on while the engine does nothing; they are sent this often."""
+
+
+class StatePage:
+    """The newest snapshot as a page, written once however many look at it."""
+
+    def __init__(self, engine: EngineFace, clock: Callable[[], float] = time.monotonic) -> None:
+        """Has written nothing yet.
+
+        Args:
+            engine: Whose snapshot it is.
+            clock: Seconds, rising.
+        """
+        self._engine = engine
+        self._clock = clock
+        self._written: EngineSnapshot | None = None
+        self._written_s = 0.0
+        self._body = b""
+        self._number = 0
+        # Numbers start anew with each process, so they are told apart by its own.
+        self._name = uuid.uuid4().hex
+
+    def reply(self, known: str | None) -> Response:
+        """The page, or only the word that it is the one that is known.
+
+        Args:
+            known: The ``ETag`` that the client has; None where it has none.
+        """
+        self._write()
+        headers = {"etag": f'"{self._name}-{self._number}"', "cache-control": "no-cache"}
+        if known == headers["etag"]:
+            return Response(status_code=304, headers=headers)
+        headers[VERSION_HEADER] = __version__
+        return Response(self._body, media_type="application/json", headers=headers)
+
+    def _write(self) -> None:
+        snapshot, now_s = self._engine.snapshot, self._clock()
+        if snapshot is self._written:
+            return
+        is_step_known = self._written is not None and snapshot.step == self._written.step
+        if is_step_known and now_s - self._written_s < MAX_AGE_S:
+            return
+        self._body = json.dumps(to_json(snapshot), separators=(",", ":")).encode("ascii")
+        self._written, self._written_s = snapshot, now_s
+        self._number += 1
 
 
 def admin_router(engine: EngineFace) -> APIRouter:
-    """The routes over the engine's snapshot."""
+    """The routes over the engine as a whole."""
     router = APIRouter(tags=["admin"])
+    page = StatePage(engine)
 
     @router.get("/admin/state", summary="The engine's snapshot", response_model=None)
-    async def state() -> Response:
-        return JSONResponse(to_json(engine.snapshot))
+    async def state(request: Request) -> Response:
+        return page.reply(request.headers.get("if-none-match"))
+
+    @router.post("/admin/evict-idle", summary="Evict all idle agents", response_model=None)
+    async def evict_idle() -> Response:
+        command = EvictIdle()
+        engine.send(command)
+        eviction = await answer_of(command.done)
+        return JSONResponse(dataclasses.asdict(eviction))
 
     return router

@@ -10,10 +10,17 @@ from starlette.responses import JSONResponse, Response
 
 from app.api.answers import answer_of
 from app.api.conversations import Conversations
-from app.api.errors import FieldError
+from app.api.errors import FieldError, ForbiddenError
 from app.api.fields import parse_object
 from app.api.telemetry import record_of
-from engine.commands import EvictAgent, ForkAgent, PinAgent, RemoveAgent, WarmAgent
+from engine.commands import (
+    AbortAgent,
+    EvictAgent,
+    ForkAgent,
+    PinAgent,
+    RemoveAgent,
+    WarmAgent,
+)
 from engine.errors import AgentNotFoundError, InvalidRequestError
 from engine.face import EngineFace
 from engine.request import check_agent_id
@@ -59,8 +66,17 @@ def _fork_command(agent_id: str, namespace: str, body: bytes) -> ForkAgent:
 
 
 def namespace_of(request: Request) -> str:
-    """Whose agents there are for a request; others' are not found."""
-    return record_of(request.scope).namespace
+    """Whose agents there are for a request; others' are not found.
+
+    Raises:
+        ForbiddenError: It asks for those of another key, and is not the operator's.
+    """
+    own = record_of(request.scope).namespace
+    wanted = request.query_params.get("namespace", own)
+    # Named keys have names; the operator's namespace is the empty one.
+    if own and wanted != own:
+        raise ForbiddenError("this names another key's agents; it takes the operator's key")
+    return wanted
 
 
 async def _set_pinned(
@@ -128,6 +144,13 @@ def _actions_router(engine: EngineFace) -> APIRouter:
         engine.send(command)
         fork_id = await answer_of(command.done)
         return JSONResponse({"agent_id": fork_id, "forked_from": agent_id}, status_code=201)
+
+    @router.post("/v1/agents/{agent_id:path}/abort", summary="Abort", response_model=None)
+    async def abort_agent(agent_id: str, request: Request) -> Response:
+        command = AbortAgent(agent_id=agent_id, namespace=namespace_of(request))
+        engine.send(command)
+        num_ended = await answer_of(command.done)
+        return JSONResponse({"agent_id": agent_id, "num_ended": num_ended})
 
     @router.post("/v1/agents/{agent_id:path}/pin", summary="Pin", response_model=None)
     async def pin_agent(agent_id: str, request: Request) -> Response:

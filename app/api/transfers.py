@@ -17,6 +17,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
+from app.agents_client import TOKENS_HEADER
 from app.api.agents import agent_name, namespace_of
 from app.api.answers import answer_of
 from app.exports import ARCHIVE_SUFFIX, archive_name
@@ -53,7 +54,7 @@ class TransferFolder:
         command = ExportAgent(agent_id=agent_id, path=path, namespace=namespace)
         self._engine.send(command)
         try:
-            await answer_of(command.done, TRANSFER_TIMEOUT_S)
+            exported = await answer_of(command.done, TRANSFER_TIMEOUT_S)
             file = path.open("rb")
         finally:
             # Open files outlive their names, so nothing is left to tidy up later.
@@ -65,6 +66,7 @@ class TransferFolder:
             headers={
                 "content-length": str(num_bytes),
                 "content-disposition": _disposition(agent_id),
+                TOKENS_HEADER: str(exported.num_tokens),
             },
         )
 

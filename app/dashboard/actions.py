@@ -5,43 +5,16 @@ An action named ``evict`` is the method ``action_evict`` of the main screen.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from textual.binding import Binding, BindingType
 
+from app.dashboard.action import AGENT, SYSTEM, VIEW, DashboardAction, Power
+from app.dashboard.replay_actions import REPLAY_ACTIONS
 from widgets.key_bar import KeyHint
 
-AGENT = "Selected agent"
-VIEW = "View"
-SYSTEM = "Stoker"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DashboardAction:
-    """One thing a person can do.
-
-    Attributes:
-        name: The main screen's ``action_<name>`` carries it out.
-        keys: Textual key names, comma-separated.
-        key_label: The first key as printed on the keyboard.
-        label: A word or two, for the footer.
-        title: For the command palette.
-        help: One sentence, for palette and help.
-        group: Heading in the help.
-        rank: Place in the queue for the footer, 0 first; None keeps it out.
-    """
-
-    name: str
-    keys: str
-    key_label: str
-    label: str
-    title: str
-    help: str
-    group: str
-    rank: int | None = None
-
-
 ACTIONS: tuple[DashboardAction, ...] = (
+    *REPLAY_ACTIONS,
     DashboardAction(
         name="evict",
         keys="e",
@@ -51,6 +24,7 @@ ACTIONS: tuple[DashboardAction, ...] = (
         help="Drop the selected agent's cache from memory; asks first and says what is lost.",
         group=AGENT,
         rank=0,
+        needs=Power.CHANGE,
     ),
     DashboardAction(
         name="warm",
@@ -61,6 +35,7 @@ ACTIONS: tuple[DashboardAction, ...] = (
         help="Bring the selected agent's cache back from disk, ahead of its next turn.",
         group=AGENT,
         rank=3,
+        needs=Power.CHANGE,
     ),
     DashboardAction(
         name="pin",
@@ -71,6 +46,7 @@ ACTIONS: tuple[DashboardAction, ...] = (
         help="Keep the selected agent's cache from eviction, or let it go again.",
         group=AGENT,
         rank=1,
+        needs=Power.CHANGE,
     ),
     DashboardAction(
         name="fork",
@@ -81,6 +57,7 @@ ACTIONS: tuple[DashboardAction, ...] = (
         help="Make a new agent that starts from the selected one's cache and shares its blocks.",
         group=AGENT,
         rank=5,
+        needs=Power.CHANGE,
     ),
     DashboardAction(
         name="fork_turn",
@@ -90,6 +67,7 @@ ACTIONS: tuple[DashboardAction, ...] = (
         title="Fork agent at a turn",
         help="Choose one of the selected agent's turns; the new agent goes on from its end.",
         group=AGENT,
+        needs=Power.CHANGE,
     ),
     DashboardAction(
         name="export",
@@ -99,6 +77,7 @@ ACTIONS: tuple[DashboardAction, ...] = (
         title="Export agent",
         help="Write the selected agent and its cache into a file in the folder of exports.",
         group=AGENT,
+        needs=Power.EXPORT,
     ),
     DashboardAction(
         name="import",
@@ -108,6 +87,7 @@ ACTIONS: tuple[DashboardAction, ...] = (
         title="Import agent",
         help="Choose a file from the folder of exports and take its agent in.",
         group=AGENT,
+        needs=Power.CHANGE,
     ),
     DashboardAction(
         name="remove",
@@ -117,6 +97,7 @@ ACTIONS: tuple[DashboardAction, ...] = (
         title="Remove agent",
         help="Forget the selected agent and its cache, on disk too; asks first.",
         group=AGENT,
+        needs=Power.CHANGE,
     ),
     DashboardAction(
         name="abort",
@@ -127,6 +108,7 @@ ACTIONS: tuple[DashboardAction, ...] = (
         help="End the selected agent's running or waiting turn; asks first.",
         group=AGENT,
         rank=2,
+        needs=Power.CHANGE,
     ),
     DashboardAction(
         name="detail",
@@ -147,6 +129,7 @@ ACTIONS: tuple[DashboardAction, ...] = (
         help="Drop the caches of all idle, unpinned agents from memory; asks first.",
         group=AGENT,
         rank=9,
+        needs=Power.CHANGE,
     ),
     DashboardAction(
         name="filter",
@@ -187,6 +170,7 @@ ACTIONS: tuple[DashboardAction, ...] = (
         help="Freeze what is shown; the engine goes on.",
         group=VIEW,
         rank=8,
+        needs=Power.FOLLOW,
     ),
     DashboardAction(
         name="colour_blocks",
@@ -227,6 +211,7 @@ ACTIONS: tuple[DashboardAction, ...] = (
         help="Copy the line that connects Claude Code here to the clipboard.",
         group=SYSTEM,
         rank=14,
+        needs=Power.FOLLOW,
     ),
     DashboardAction(
         name="screenshot",
@@ -280,8 +265,13 @@ PANE_KEYS: tuple[tuple[str, str], ...] = (
 """Keys that give one pane the whole screen, also where it is otherwise hidden."""
 
 
+def offered(powers: frozenset[Power]) -> tuple[DashboardAction, ...]:
+    """The actions of a dashboard that can do so much."""
+    return tuple(each for each in ACTIONS if each.needs is None or each.needs in powers)
+
+
 def bindings() -> list[BindingType]:
-    """Key bindings of the main screen."""
+    """Key bindings of the main screen, for every action; it refuses those it does not offer."""
     own = [
         Binding(action.keys, action.name, action.label, show=False, key_display=action.key_label)
         for action in ACTIONS
@@ -292,8 +282,8 @@ def bindings() -> list[BindingType]:
     return [*own, *panes, Binding("escape", "restore", "Back", show=False)]
 
 
-def key_hints() -> tuple[KeyHint, ...]:
-    """Footer entries of the main screen."""
+def key_hints(actions: Sequence[DashboardAction]) -> tuple[KeyHint, ...]:
+    """Footer entries of actions."""
     return tuple(
         KeyHint(
             key=action.key_label,
@@ -301,6 +291,6 @@ def key_hints() -> tuple[KeyHint, ...]:
             action=f"screen.{action.name}",
             rank=action.rank,
         )
-        for action in ACTIONS
+        for action in actions
         if action.rank is not None
     )

@@ -15,10 +15,14 @@ from textual.binding import Binding
 from textual.message import Message
 from textual.worker import get_current_worker
 
+from app.dashboard.action import LIVE, Power
+from app.dashboard.actions import offered
 from app.dashboard.departure import WATCH_S, is_hung_up, leave_on_signals
 from app.dashboard.screens.help import HelpScreen
 from app.dashboard.screens.main import HELP, MainScreen, MainSettings
+from app.dashboard.source import Source
 from app.paths import find_paths
+from app.recording.replay import Replay
 from engine.commands import Shutdown
 from engine.face import EngineFace
 from styles import FOLDER
@@ -51,6 +55,12 @@ class StokerApp(App[bool]):
             engine alone.
         theme: Name of the theme it opens in, Stoker's own or one of Textual's.
         exports_folder: Where agents' files go and come from; None is the data folder's own.
+        base_url: Where clients reach the API; None is that address in plain HTTP.
+        source: Tells of an engine that is not in this process, and that goes on when this ends;
+            None for one that is.
+        replay: The engine, where it is a recording.
+        powers: What the dashboard can do; the other actions are not offered.
+        is_at_terminal: Whether it is drawn on a real terminal, and leaves in good order with it.
     """
 
     TITLE = "Stoker"
@@ -77,11 +87,18 @@ class StokerApp(App[bool]):
         start: Callable[[], None] | None = None,
         theme: str = DARK.name,
         exports_folder: Path | None = None,
+        base_url: str | None = None,
+        source: Source | None = None,
+        replay: Replay | None = None,
+        powers: frozenset[Power] = LIVE,
+        is_at_terminal: bool = False,
     ) -> None:
         super().__init__()
         self._engine = engine
         self._start = start or engine.start
         self._is_leaving = False
+        self._is_guest = source is not None or replay is not None
+        self._is_at_terminal = is_at_terminal
         self._settings = MainSettings(
             address=address,
             clock=clock,
@@ -90,12 +107,16 @@ class StokerApp(App[bool]):
             zone=zone,
             screenshot_folder=screenshot_folder or Path.cwd(),
             exports_folder=exports_folder or find_paths().exports_dir,
+            base_url=base_url or f"http://{address}",
+            source=source or replay,
+            replay=replay,
+            powers=powers,
         )
         self.set_class(plain_glyphs, "-plain", update=False)
         for own_theme in THEMES:
             self.register_theme(own_theme)
         self.theme = theme
-        self.install_screen(HelpScreen(self._settings.glyphs), HELP)
+        self.install_screen(HelpScreen(offered(powers), self._settings.glyphs), HELP)
 
     def get_default_screen(self) -> MainScreen:
         """The main screen is there from the first paint on."""
@@ -103,6 +124,8 @@ class StokerApp(App[bool]):
 
     def on_mount(self) -> None:
         """Starts the engine once the first screen is painted."""
+        if self._is_at_terminal:
+            self._leave_with_terminal()
         self.call_after_refresh(self._start)
 
     def on_quit_requested(self) -> None:
@@ -119,8 +142,8 @@ class StokerApp(App[bool]):
             self.action_leave()
 
     def action_leave(self) -> None:
-        """Drains, then exits; a second time exits at once."""
-        if self._is_leaving:
+        """Drains, then exits; a second time exits at once, and so does a guest."""
+        if self._is_leaving or self._is_guest:
             self._engine.send(Shutdown(drain_s=0.0))
             self.exit(False)
             return
@@ -129,7 +152,7 @@ class StokerApp(App[bool]):
         self.notify("draining: running turns may finish; q again leaves now", timeout=DRAIN_S)
         self._await_engine()
 
-    def leave_with_terminal(self) -> None:
+    def _leave_with_terminal(self) -> None:
         """Leaves in good order when a signal asks for it, or when the terminal is closed."""
         leave_on_signals(self.action_leave)
         if sys.stdin.isatty():

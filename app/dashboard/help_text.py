@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from app.dashboard.actions import ACTIONS, PANE_KEYS
+from app.dashboard.action import DashboardAction
+from app.dashboard.actions import PANE_KEYS
 from engine.snapshot import AgentStatus, BlockState
 from styles.tokens import AGENT_ROLE, BLOCK_ORDER, BLOCK_ROLE, BRAND, BRIGHT, Glyphs
 
@@ -69,14 +71,18 @@ class Section:
     entries: tuple[Entry, ...]
 
 
-def key_sections() -> list[Section]:
-    """Every key, from the registry."""
+def key_sections(actions: Sequence[DashboardAction]) -> list[Section]:
+    """Every key that works.
+
+    Args:
+        actions: What is offered, in the registry's order.
+    """
     panes = ", ".join(pane for _, pane in PANE_KEYS)
-    groups = groupby(ACTIONS, key=lambda action: action.group)
+    groups = groupby(actions, key=lambda action: action.group)
     return [
         *(
-            Section(group, tuple(_key(each.key_label, each.help) for each in actions))
-            for group, actions in groups
+            Section(group, tuple(_key(each.key_label, each.help) for each in members))
+            for group, members in groups
         ),
         Section(
             "Moving",

@@ -7,6 +7,13 @@ only (numbers, strings, tuples, bytes), never arrays or live objects.
 from engine.snapshot.agent import AgentRow, AgentStatus, TurnRow
 from engine.snapshot.batch import BatchRow, ThroughputRow
 from engine.snapshot.event import EngineEvent
+from engine.snapshot.json_form import (
+    FormatError,
+    RowReader,
+    VersionGap,
+    field_names,
+    to_value,
+)
 from engine.snapshot.machine import DeviceRow, ModelRow
 from engine.snapshot.miss import MissCause, MissRow
 from engine.snapshot.pool import NO_OWNER, BlockState, DiskRow, PoolRow
@@ -15,6 +22,7 @@ from engine.snapshot.state import (
     EngineSnapshot,
     EngineStatus,
     agent_from_json,
+    checked_pool,
     from_json,
     to_json,
 )
@@ -31,13 +39,19 @@ __all__ = [
     "EngineEvent",
     "EngineSnapshot",
     "EngineStatus",
+    "FormatError",
     "MissCause",
     "MissRow",
     "ModelRow",
     "PoolRow",
+    "RowReader",
     "ThroughputRow",
     "TurnRow",
+    "VersionGap",
     "agent_from_json",
+    "checked_pool",
+    "field_names",
     "from_json",
     "to_json",
+    "to_value",
 ]

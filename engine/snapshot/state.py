@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from engine.snapshot.agent import AgentRow, AgentStatus, TurnRow
+from engine.snapshot.agent import AgentRow
 from engine.snapshot.batch import BatchRow, ThroughputRow
 from engine.snapshot.event import EngineEvent
+from engine.snapshot.json_form import FormatError, RowReader, to_value
 from engine.snapshot.machine import DeviceRow, ModelRow
-from engine.snapshot.miss import MissCause, MissRow
-from engine.snapshot.pool import DiskRow, PoolRow
+from engine.snapshot.pool import BlockState, DiskRow, PoolRow
 
 
 class EngineStatus(StrEnum):
@@ -79,55 +77,49 @@ EMPTY_SNAPSHOT = EngineSnapshot()
 
 def to_json(snapshot: EngineSnapshot) -> dict[str, Any]:
     """The snapshot as JSON-serialisable data; byte maps become base64 text."""
-    data = dataclasses.asdict(snapshot)
-    for name in ("block_states", "block_owners"):
-        data["pool"][name] = base64.b64encode(data["pool"][name]).decode("ascii")
+    data: dict[str, Any] = to_value(snapshot)
     return data
 
 
-def from_json(data: dict[str, Any]) -> EngineSnapshot:
-    """The inverse of ``to_json``.
+def from_json(data: object, reader: RowReader | None = None) -> EngineSnapshot:
+    """The inverse of ``to_json``; what another version has more or less does not matter.
+
+    Args:
+        data: The snapshot as data.
+        reader: Knows afterwards where its version differs from this one.
 
     Raises:
-        KeyError, TypeError, ValueError: The data is not a snapshot of this version.
+        FormatError: The data is no snapshot.
     """
-    pool = dict(data["pool"])
-    for name in ("block_states", "block_owners"):
-        pool[name] = base64.b64decode(pool[name])
-    device = dict(data["device_detail"])
-    device["fast_paths"] = tuple(device["fast_paths"])
-    device["fallbacks"] = tuple(device["fallbacks"])
-    model = data["model_detail"]
-    fields = dict(data)
-    fields["status"] = EngineStatus(data["status"])
-    fields["model_detail"] = ModelRow(**model) if model else None
-    fields["device_detail"] = DeviceRow(**device)
-    fields["pool"] = PoolRow(**pool)
-    fields["disk"] = DiskRow(**data["disk"])
-    fields["batch"] = BatchRow(**data["batch"])
-    fields["throughput"] = ThroughputRow(**data["throughput"])
-    fields["agents"] = tuple(agent_from_json(row) for row in data["agents"])
-    fields["events"] = tuple(EngineEvent(**event) for event in data["events"])
-    return EngineSnapshot(**fields)
+    reader = reader or RowReader()
+    snapshot = reader.row(EngineSnapshot, data)
+    return dataclasses.replace(snapshot, pool=checked_pool(snapshot.pool, reader))
 
 
-def agent_from_json(data: Mapping[str, Any]) -> AgentRow:
+def agent_from_json(data: object) -> AgentRow:
     """One agent of ``to_json``, or of the API; what else the data says of it is ignored.
 
     Raises:
-        KeyError, TypeError, ValueError: The data is not an agent of this version.
+        FormatError: The data is no agent.
     """
-    row, miss = _known(AgentRow, data), _known(MissRow, data["miss"])
-    return AgentRow(
-        **{
-            **row,
-            "status": AgentStatus(row["status"]),
-            "miss": MissRow(**{**miss, "cause": MissCause(miss["cause"])}),
-            "turns": tuple(TurnRow(**_known(TurnRow, turn)) for turn in row["turns"]),
-        }
-    )
+    return RowReader().row(AgentRow, data)
 
 
-def _known(row: type[AgentRow | MissRow | TurnRow], data: Mapping[str, Any]) -> dict[str, Any]:
-    """Those fields of an object that a row has."""
-    return {field.name: data[field.name] for field in dataclasses.fields(row)}
+def checked_pool(pool: PoolRow, reader: RowReader) -> PoolRow:
+    """A pool from outside whose map can be drawn.
+
+    Raises:
+        FormatError: The two halves of its map do not belong together.
+    """
+    if len(pool.block_states) != len(pool.block_owners):
+        raise FormatError("pool: the block map has more states than owners, or fewer")
+    strange = pool.block_states.translate(None, _KNOWN_STATES)
+    if not strange:
+        return pool
+    reader.note_unknown(f"BlockState {max(strange)}")
+    return dataclasses.replace(pool, block_states=pool.block_states.translate(_AS_KNOWN))
+
+
+_KNOWN_STATES = bytes(BlockState)
+_AS_KNOWN = bytes(state if state in _KNOWN_STATES else BlockState.HOT for state in range(256))
+"""A block in a state that is not known holds something, and that is all that can be said."""

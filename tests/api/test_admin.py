@@ -4,13 +4,53 @@ from dataclasses import replace
 
 import pytest
 
-from engine.commands import EvictAgent, PinAgent
+from app.api.admin import StatePage
+from engine.commands import AbortAgent, EvictAgent, EvictIdle, PinAgent
 from engine.snapshot import AgentRow, EngineStatus, from_json
 from tests.api.conftest import Served
 
 
 def test_state_is_exactly_the_snapshot(served: Served) -> None:
     assert from_json(served.http.get("/admin/state").json()) == served.engine.snapshot
+
+
+def test_an_unchanged_state_is_not_sent_again(served: Served) -> None:
+    first = served.http.get("/admin/state")
+    known = {"if-none-match": first.headers["etag"]}
+    again = served.http.get("/admin/state", headers=known)
+    assert (again.status_code, again.content) == (304, b"")
+    assert again.headers["etag"] == first.headers["etag"]
+    served.engine.snapshot = replace(served.engine.snapshot, step=2)
+    changed = served.http.get("/admin/state", headers=known)
+    assert changed.status_code == 200
+    assert changed.json()["step"] == 2
+    assert served.http.get("/admin/state", headers=known).headers["etag"] != first.headers["etag"]
+
+
+def test_clocks_are_sent_once_a_second(served: Served) -> None:
+    now_s = [0.0]
+    page = StatePage(served.engine, lambda: now_s[0])
+    known = page.reply(None).headers["etag"]
+    served.engine.snapshot = replace(served.engine.snapshot, uptime_s=7.0)
+    now_s[0] = 0.9
+    assert page.reply(known).status_code == 304
+    now_s[0] = 1.0
+    reply = page.reply(known)
+    assert reply.status_code == 200
+    assert b'"uptime_s":7.0' in reply.body
+
+
+def test_all_idle_agents_are_evicted(served: Served) -> None:
+    reply = served.http.post("/admin/evict-idle")
+    assert reply.json() == {"freed_bytes": 4096, "num_tokens": 512, "num_disk_tokens": 256}
+    assert isinstance(served.engine.commands[-1], EvictIdle)
+
+
+def test_an_agents_turns_are_aborted(served: Served) -> None:
+    reply = served.http.post("/v1/agents/session/sub/abort")
+    assert reply.json() == {"agent_id": "session/sub", "num_ended": 1}
+    assert isinstance(served.engine.commands[-1], AbortAgent)
+    assert served.http.post("/v1/agents/repo-a/abort").json()["num_ended"] == 0
 
 
 def test_agents_are_listed_and_shown(served: Served) -> None:
@@ -123,7 +163,7 @@ def test_a_busy_agent_is_neither_warmed_nor_forked(served: Served, action: str) 
     assert reply.json()["error"]["code"] == "agent_busy"
 
 
-@pytest.mark.parametrize("action", ["evict", "pin", "unpin", "warm", "fork"])
+@pytest.mark.parametrize("action", ["evict", "pin", "unpin", "warm", "fork", "abort"])
 def test_an_unknown_agent_is_a_404(served: Served, action: str) -> None:
     reply = served.http.post(f"/v1/agents/nobody/{action}")
     assert reply.status_code == 404

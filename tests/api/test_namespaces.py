@@ -11,6 +11,7 @@ import pytest
 
 from app.api.settings import ApiSettings
 from app.api_keys import ApiKey
+from engine.commands import PinAgent
 from engine.snapshot import AgentRow, AgentStatus
 from tests.api.conftest import Serve, Served, serving
 
@@ -117,3 +118,23 @@ def test_the_log_names_the_key_and_never_shows_it(
         house.http.get("/v1/models", headers={"x-api-key": "key-of-nobody"})
     assert "key=alice" in caplog.text
     assert "key-of" not in caplog.text
+
+
+def test_the_operator_reaches_another_keys_agents_by_its_name(house: Served) -> None:
+    params = {"namespace": "alice"}
+    reply = house.http.post("/v1/agents/repo/pin", params=params, headers=OPERATOR)
+    assert reply.json() == {"agent_id": "repo", "pinned": True}
+    command = house.engine.commands[-1]
+    assert isinstance(command, PinAgent)
+    assert command.namespace == "alice"
+    rows = house.http.get("/v1/agents", params=params, headers=OPERATOR).json()["data"]
+    assert [row["agent_id"] for row in rows] == ["repo", "mine"]
+
+
+def test_a_named_key_reaches_no_namespace_but_its_own(house: Served) -> None:
+    for name in ("alice", ""):
+        reply = house.http.post(f"/v1/agents/repo/pin?namespace={name}", headers=BOB)
+        assert reply.status_code == 403
+        assert "takes the operator's key" in reply.json()["error"]["message"]
+    assert house.engine.commands == []
+    assert house.http.post("/v1/agents/repo/pin?namespace=bob", headers=BOB).is_success

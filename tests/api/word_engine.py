@@ -10,8 +10,10 @@ from dataclasses import dataclass, field, replace
 
 from engine.commands import (
     Abort,
+    AbortAgent,
     Command,
     EvictAgent,
+    EvictIdle,
     Eviction,
     ExportAgent,
     ExportedAgent,
@@ -55,6 +57,7 @@ from tests.api.byte_chat_format import MAX_CONTEXT_TOKENS, ByteChatFormat
 MODEL_ID = "tiny-words"
 NUM_CACHED_TOKENS = 7
 NUM_STORED_TOKENS = 3
+EVICTION = Eviction(freed_bytes=4096, num_tokens=512, num_disk_tokens=256)
 
 SERVING_SNAPSHOT = EngineSnapshot(
     step=1,
@@ -218,6 +221,8 @@ class WordEngine:
                 self._is_stopping.set()
             case EvictAgent() | PinAgent() | WarmAgent() | ForkAgent():
                 self._act(command)
+            case AbortAgent() | EvictIdle():
+                self._clear(command)
             case RemoveAgent() | ExportAgent():
                 self._let_go(command)
             case ImportAgent():
@@ -234,14 +239,23 @@ class WordEngine:
         elif row.status is AgentStatus.DECODING:
             command.done.set_exception(AgentBusyError(command.agent_id, "change"))
         elif isinstance(command, EvictAgent):
-            eviction = Eviction(freed_bytes=4096, num_tokens=512, num_disk_tokens=256)
-            command.done.set_result(eviction)
+            command.done.set_result(EVICTION)
         elif isinstance(command, WarmAgent):
             self._warm(command, row)
         elif command.fork_id is not None and self.snapshot.agent(command.fork_id):
             command.done.set_exception(InvalidRequestError(f"{command.fork_id} is taken"))
         else:
             command.done.set_result(command.fork_id or f"{command.agent_id}-fork-1")
+
+    def _clear(self, command: AbortAgent | EvictIdle) -> None:
+        if isinstance(command, EvictIdle):
+            command.done.set_result(EVICTION)
+            return
+        row = self.snapshot.agent(command.agent_id, command.namespace)
+        if row is None:
+            command.done.set_exception(AgentNotFoundError(command.agent_id))
+        else:
+            command.done.set_result(int(row.status is AgentStatus.DECODING))
 
     def _let_go(self, command: RemoveAgent | ExportAgent) -> None:
         row = self.snapshot.agent(command.agent_id, command.namespace)

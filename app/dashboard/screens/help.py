@@ -15,6 +15,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.visual import Visual
 
+from app.dashboard.action import DashboardAction
 from app.dashboard.help_text import Entry, Section, key_sections, language_sections
 from app.dashboard.screens.breakpoints import NO_BREAKPOINTS
 from styles.tokens import BRAND, PLAIN, Glyphs
@@ -111,6 +112,7 @@ class HelpScreen(ModalScreen[None]):
     Nothing below shines through, so that opening it does not draw the main screen again.
 
     Args:
+        actions: What is offered.
         glyphs: Marks to explain.
     """
 
@@ -120,10 +122,11 @@ class HelpScreen(ModalScreen[None]):
     HORIZONTAL_BREAKPOINTS = NO_BREAKPOINTS
     VERTICAL_BREAKPOINTS = NO_BREAKPOINTS
 
-    def __init__(self, glyphs: Glyphs) -> None:
+    def __init__(self, actions: Sequence[DashboardAction], glyphs: Glyphs) -> None:
         super().__init__()
+        self._actions = actions
         self._glyphs = glyphs
 
     def compose(self) -> ComposeResult:
         """The text alone."""
-        yield HelpText(key_sections(), language_sections(self._glyphs))
+        yield HelpText(key_sections(self._actions), language_sections(self._glyphs))

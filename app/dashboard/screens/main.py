@@ -13,13 +13,16 @@ from textual.binding import BindingType
 from textual.command import CommandPalette
 from textual.message import Message
 
-from app.dashboard.actions import bindings, key_hints
+from app.dashboard.action import LIVE, Power
+from app.dashboard.actions import ACTIONS, bindings, key_hints, offered
 from app.dashboard.board import UP, Board, max_context_tokens
 from app.dashboard.dispatch import CommandAnswered
 from app.dashboard.palette import DashboardCommands
-from app.dashboard.screens.agent_keys import AgentKeys
 from app.dashboard.screens.detail import DetailScreen
+from app.dashboard.screens.replay_keys import ReplayKeys
+from app.dashboard.source import Source
 from app.paths import find_paths
+from app.recording.replay import Replay
 from engine.face import EngineFace
 from engine.snapshot import EngineSnapshot, EngineStatus
 from styles.tokens import UNICODE, Glyphs
@@ -33,6 +36,7 @@ from widgets.key_bar import KeyBar
 from widgets.lane_list import LaneList
 from widgets.pane import Pane
 from widgets.pool_line import PoolLine
+from widgets.source import SourceSlice
 from widgets.welcome import claude_code_line
 
 HELP = "help"
@@ -55,6 +59,10 @@ class MainSettings:
         zone: Of the times shown; None is the machine's own.
         screenshot_folder: Where screenshots go.
         exports_folder: Where agents' files go and come from.
+        base_url: Where clients reach the API.
+        source: Tells of an engine that is not in this process; None for one that is.
+        replay: The engine, where it is a recording.
+        powers: What the dashboard can do; the other actions are not offered.
     """
 
     address: str
@@ -64,18 +72,22 @@ class MainSettings:
     zone: tzinfo | None = None
     screenshot_folder: Path = field(default_factory=Path.cwd)
     exports_folder: Path = field(default_factory=lambda: find_paths().exports_dir)
+    base_url: str
+    source: Source | None = None
+    replay: Replay | None = None
+    powers: frozenset[Power] = LIVE
 
     @property
-    def base_url(self) -> str:
-        """Where clients reach the API."""
-        return f"http://{self.address}"
+    def is_readonly(self) -> bool:
+        """Whether an engine is followed that cannot be changed from here."""
+        return Power.FOLLOW in self.powers and Power.CHANGE not in self.powers
 
 
 class QuitRequested(Message):
     """A person wants to leave."""
 
 
-class MainScreen(AgentKeys):
+class MainScreen(ReplayKeys):
     """Shows the engine's newest snapshot and sends commands.
 
     Args:
@@ -95,6 +107,15 @@ class MainScreen(AgentKeys):
         self._sampled_at = settings.clock()
         self._column_s = COLUMN_SPANS_S[0]
         self._is_paused = False
+        self._source = SourceSlice()
+        self._replay = settings.replay
+        self.offered = offered(settings.powers)
+        """The actions that can be carried out here."""
+        self._refused = {each.name for each in ACTIONS} - {each.name for each in self.offered}
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Whether an action is offered; keys and clicks do nothing where it is not."""
+        return action not in self._refused and super().check_action(action, parameters)
 
     def compose(self) -> ComposeResult:
         """Header, board, and the lines that stand in for panes on small screens."""
@@ -104,7 +125,7 @@ class MainScreen(AgentKeys):
         yield Board(settings.base_url, settings.zone)
         yield PoolLine()
         yield LatestEvent(settings.zone)
-        yield KeyBar(key_hints())
+        yield KeyBar(key_hints(self.offered))
 
     def on_mount(self) -> None:
         """Draws the empty state and starts the timers."""
@@ -125,6 +146,7 @@ class MainScreen(AgentKeys):
         self.query_one(LatestEvent).glyphs = glyphs
 
     def _poll(self) -> None:
+        self._look_at_source()
         if self._is_paused:
             return
         self._num_polls += 1
@@ -137,12 +159,22 @@ class MainScreen(AgentKeys):
             self._are_tables_stale = False
             self._board.show_tables()
 
+    def _look_at_source(self) -> None:
+        before, source = self._source, self._settings.source
+        if source is None or source.state == before:
+            return
+        self._source = source.state
+        self._draw_header()
+        self._draw_banner()
+        if self._source.notice not in ("", before.notice):
+            self._say(self._source.notice, is_bad=True)
+
     def _sample(self) -> None:
         now = self._settings.clock()
         if now - self._sampled_at >= SAMPLE_S / 2:
             self._sampled_at = now
             snapshot = self._engine.snapshot
-            if snapshot.status in UP:
+            if snapshot.status in UP and self._replay is None:
                 self._settings.history.add(snapshot.throughput)
         if not self._is_paused:
             self._draw_trend()
@@ -150,21 +182,30 @@ class MainScreen(AgentKeys):
     def _draw(self) -> None:
         shown = self._shown
         self._draw_header()
-        self.query_one(Banner).text = _failure_words(shown)
+        self._draw_banner()
         self._board.show(shown)
         self.query_one(PoolLine).pool = shown.pool
         self.query_one(LatestEvent).event = shown.events[-1] if shown.events else None
 
     def _draw_header(self) -> None:
         self.query_one(Header).shown = header_slice(
-            self._shown, self._settings.address, is_paused=self._is_paused
+            self._shown,
+            self._settings.address,
+            self._source,
+            is_paused=self._is_paused,
+            is_readonly=self._settings.is_readonly,
         )
 
+    def _draw_banner(self) -> None:
+        self.query_one(Banner).text = self._source.problem or _failure_words(self._shown)
+
     def _draw_trend(self) -> None:
-        self._board.show_trend(self._settings.history.trend(self._column_s))
+        history = self._settings.history if self._replay is None else self._replay.history
+        self._board.show_trend(history.trend(self._column_s))
 
     def _draw_everything(self) -> None:
         self._shown = self._engine.snapshot
+        self._look_at_source()
         self._draw()
         self._board.show_tables()
         self._draw_trend()

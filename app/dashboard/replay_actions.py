@@ -1,0 +1,83 @@
+"""What a person can do with a recording; part of the registry of actions."""
+
+from __future__ import annotations
+
+from app.dashboard.action import REPLAY, DashboardAction, Power
+
+REPLAY_ACTIONS: tuple[DashboardAction, ...] = (
+    DashboardAction(
+        name="play",
+        keys="space",
+        key_label="space",
+        label="play or pause",
+        title="Play or pause the replay",
+        help="Hold the replay, or let it go on; at the end, begin anew.",
+        group=REPLAY,
+        rank=0,
+        needs=Power.PLAY,
+    ),
+    DashboardAction(
+        name="back",
+        keys="left",
+        key_label="←",
+        label="back",
+        title="Go back 10 seconds",
+        help="Go back 10 recorded seconds.",
+        group=REPLAY,
+        rank=1,
+        needs=Power.PLAY,
+    ),
+    DashboardAction(
+        name="forward",
+        keys="right",
+        key_label="→",
+        label="forward",
+        title="Go forward 10 seconds",
+        help="Go forward 10 recorded seconds.",
+        group=REPLAY,
+        rank=1,
+        needs=Power.PLAY,
+    ),
+    DashboardAction(
+        name="back_far",
+        keys="shift+left",
+        key_label="shift ←",
+        label="far back",
+        title="Go back a minute",
+        help="Go back a recorded minute.",
+        group=REPLAY,
+        needs=Power.PLAY,
+    ),
+    DashboardAction(
+        name="forward_far",
+        keys="shift+right",
+        key_label="shift →",
+        label="far forward",
+        title="Go forward a minute",
+        help="Go forward a recorded minute.",
+        group=REPLAY,
+        needs=Power.PLAY,
+    ),
+    DashboardAction(
+        name="faster",
+        keys="plus,equals_sign",
+        key_label="+",
+        label="faster",
+        title="Replay faster",
+        help="Play at the next higher speed, up to 100 times that of the recording.",
+        group=REPLAY,
+        rank=2,
+        needs=Power.PLAY,
+    ),
+    DashboardAction(
+        name="slower",
+        keys="minus",
+        key_label="-",
+        label="slower",
+        title="Replay slower",
+        help="Play at the next lower speed, down to a tenth.",
+        group=REPLAY,
+        rank=2,
+        needs=Power.PLAY,
+    ),
+)

@@ -1,0 +1,1 @@
+"""Snapshots in a file, written while an engine runs and played again later."""

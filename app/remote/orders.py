@@ -1,0 +1,115 @@
+"""Commands to an engine elsewhere: each as a request, and its reply as the engine's answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlencode
+
+from app.agents_client import AgentsClient, ServerError, agent_path
+from engine.commands import (
+    AbortAgent,
+    AgentCommand,
+    EvictAgent,
+    EvictIdle,
+    Eviction,
+    ExportAgent,
+    ExportedAgent,
+    ForkAgent,
+    ImportAgent,
+    ImportedAgent,
+    PinAgent,
+    RemoveAgent,
+    WarmAgent,
+)
+from engine.errors import ArchiveError
+
+
+def carry_out(client: AgentsClient, command: AgentCommand) -> object:
+    """Has a command carried out; returns what its future resolves to.
+
+    Raises:
+        StokerError: It was refused, in the server's words, or the server could not be asked.
+    """
+    try:
+        match command:
+            case EvictIdle():
+                return _eviction(client.post("/admin/evict-idle"))
+            case ExportAgent():
+                return _export(client, command)
+            case ImportAgent():
+                return _import(client, command)
+            case ForkAgent():
+                return _fork(client, command)
+            case RemoveAgent():
+                return int(client.delete(_path(command, ""))["freed_bytes"])
+            case _:
+                return _act(client, command)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ServerError("that Stoker is of another version, and answers otherwise") from error
+
+
+def _act(
+    client: AgentsClient, command: EvictAgent | WarmAgent | PinAgent | AbortAgent
+) -> Eviction | int | bool:
+    match command:
+        case EvictAgent():
+            return _eviction(client.post(_path(command, "evict")))
+        case WarmAgent():
+            return int(client.post(_path(command, "warm"))["num_tokens"])
+        case PinAgent():
+            action = "pin" if command.pinned else "unpin"
+            return bool(client.post(_path(command, action))["pinned"])
+        case AbortAgent():
+            return int(client.post(_path(command, "abort"))["num_ended"])
+
+
+def _fork(client: AgentsClient, command: ForkAgent) -> str:
+    wanted = {"id": command.fork_id, "turn": command.turn}
+    body = {name: value for name, value in wanted.items() if value is not None}
+    return str(client.post(_path(command, "fork"), body)["agent_id"])
+
+
+def _export(client: AgentsClient, command: ExportAgent) -> ExportedAgent:
+    try:
+        command.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file = client.download(_path(command, "export"), command.path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ArchiveError(f"cannot write {command.path}: {reason}") from error
+    return ExportedAgent(path=command.path, num_bytes=file.num_bytes, num_tokens=file.num_tokens)
+
+
+def _import(client: AgentsClient, command: ImportAgent) -> ImportedAgent:
+    named = {"id": command.agent_id} if command.agent_id is not None else {}
+    query = _query({**named, **_whose(command.namespace)})
+    try:
+        with command.path.open("rb") as file:
+            body = client.upload(f"/v1/agents/import{query}", file)
+    except OSError as error:
+        raise ArchiveError(f"cannot read {command.path}: {error.strerror or error}") from error
+    return ImportedAgent(agent_id=str(body["agent_id"]), num_tokens=int(body["num_tokens"]))
+
+
+def _eviction(body: Mapping[str, Any]) -> Eviction:
+    return Eviction(
+        freed_bytes=int(body["freed_bytes"]),
+        num_tokens=int(body["num_tokens"]),
+        num_disk_tokens=int(body["num_disk_tokens"]),
+    )
+
+
+def _path(
+    command: EvictAgent | WarmAgent | PinAgent | AbortAgent | ForkAgent | RemoveAgent | ExportAgent,
+    action: str,
+) -> str:
+    return agent_path(command.agent_id, action) + _query(_whose(command.namespace))
+
+
+def _whose(namespace: str) -> dict[str, str]:
+    """Names the key whose agent it is, where that is not the operator's own."""
+    return {"namespace": namespace} if namespace else {}
+
+
+def _query(fields: Mapping[str, str]) -> str:
+    return f"?{urlencode(fields)}" if fields else ""
