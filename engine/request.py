@@ -176,6 +176,7 @@ class Usage:
             can reuse.
         num_generated_tokens: Tokens generated so far.
         miss: Where the prompt's tokens came from, and why known ones were lost.
+        turn_number: Counts the turns of the agent; 0 until this one has ended.
         queue_s: Seconds from arrival to the first prefill slice.
         ttft_s: Seconds from arrival to the first token; None before it.
     """
@@ -185,6 +186,7 @@ class Usage:
     num_stored_tokens: int = 0
     num_generated_tokens: int = 0
     miss: MissRow = field(default_factory=MissRow)
+    turn_number: int = 0
     queue_s: float = 0.0
     ttft_s: float | None = None
 
