@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from engine.messages import ToolChoice, ToolUse
 from tests.api.byte_chat_format import ByteChatFormat
 from tests.api.conftest import Served
-from tests.api.word_engine import MODEL_ID, Script
+from tests.api.word_engine import MODEL_ID, Script, prompt_text
 
 ROUTE = "/v1/chat/completions"
 HELLO: list[Any] = [{"role": "user", "content": "What is the weather in Oslo and Rome?"}]
@@ -111,6 +111,41 @@ def test_what_was_thought_aloud_is_apart(served: Served, stream: bool) -> None:
     assert usage["completion_tokens_details"] == {"reasoning_tokens": len("It is easy.")}
 
 
+def allowed(mode: str, *names: str) -> dict[str, Any]:
+    tools = [{"type": "function", "function": {"name": name}} for name in names]
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
+
+
+@pytest.mark.parametrize(
+    ("choice", "name"),
+    [
+        ({"type": "allowed_tools"}, "tool_choice.allowed_tools"),
+        (allowed("none", "get_time"), "tool_choice.allowed_tools.mode"),
+        (allowed("required"), "tool_choice.allowed_tools.tools"),
+        (allowed("auto", "get_rich"), "tool_choice"),
+    ],
+)
+def test_a_wrong_choice_among_tools_is_named(served: Served, choice: Any, name: str) -> None:
+    body = {"model": "", "messages": HELLO, "tools": TOOLS, "tool_choice": choice}
+    reply = served.http.post(ROUTE, json=body)
+    assert reply.status_code == 400
+    assert reply.json()["error"]["message"].startswith(f"{name}: ")
+
+
+def test_only_allowed_tools_are_called(served: Served) -> None:
+    """All are in the prompt, so that it is the same one whatever is allowed."""
+    served.engine.script = TWO_CALLS
+    completion = served.openai.chat.completions.create(
+        model=MODEL_ID, messages=HELLO, tools=TOOLS, tool_choice=allowed("auto", "get_time")
+    )
+    (call,) = completion.choices[0].message.tool_calls or []
+    assert (call.type, completion.choices[0].finish_reason) == ("function", "tool_calls")
+    assert "get_weather" in (completion.choices[0].message.content or "")
+    asked = prompt_text(served.engine.requests[0])
+    assert "tool get_weather" in asked
+    assert "tool get_time" in asked
+
+
 @pytest.mark.parametrize(
     ("fields", "choice"),
     [
@@ -119,9 +154,15 @@ def test_what_was_thought_aloud_is_apart(served: Served, stream: bool) -> None:
         ({"tool_choice": "required"}, ToolChoice(use=ToolUse.REQUIRED)),
         (
             {"tool_choice": {"type": "function", "function": {"name": "get_time"}}},
-            ToolChoice(use=ToolUse.REQUIRED, name="get_time"),
+            ToolChoice(use=ToolUse.REQUIRED, names=("get_time",)),
         ),
         ({"parallel_tool_calls": False}, ToolChoice(is_parallel=False)),
+        ({"tool_choice": allowed("auto", "get_time")}, ToolChoice(names=("get_time",))),
+        (
+            {"tool_choice": allowed("required", "get_time", "get_weather", "get_time")},
+            ToolChoice(use=ToolUse.REQUIRED, names=("get_time", "get_weather")),
+        ),
+        ({"tool_choice": allowed("auto")}, ToolChoice(use=ToolUse.NONE)),
     ],
 )
 def test_what_is_asked_of_tools_reaches_the_grammar(

@@ -271,11 +271,23 @@ def test_the_sdk_parses_a_reply_of_a_schema(served: Served) -> None:
         ("required", ToolChoice(use=ToolUse.REQUIRED)),
         (
             {"type": "function", "name": "get_weather"},
-            ToolChoice(use=ToolUse.REQUIRED, name="get_weather"),
+            ToolChoice(use=ToolUse.REQUIRED, names=("get_weather",)),
         ),
         (
             {"type": "function", "namespace": "crew", "name": "ask"},
-            ToolChoice(use=ToolUse.REQUIRED, name="crew.ask"),
+            ToolChoice(use=ToolUse.REQUIRED, names=("crew.ask",)),
+        ),
+        (
+            {
+                "type": "allowed_tools",
+                "mode": "required",
+                "tools": [
+                    {"type": "mcp", "server_label": "elsewhere"},
+                    {"type": "function", "name": "get_weather"},
+                    {"type": "function", "namespace": "crew", "name": "ask"},
+                ],
+            },
+            ToolChoice(use=ToolUse.REQUIRED, names=("get_weather", "crew.ask")),
         ),
     ],
 )
@@ -320,7 +332,10 @@ def test_what_is_asked_of_tools_reaches_the_grammar(
         ({"conversation": "conv_1"}, "conversation"),
         ({"prompt": {"id": "pmpt_1"}}, "prompt"),
         ({"store": "yes"}, "store"),
-        ({"include": ["message.output_text.logprobs"]}, "include"),
+        ({"include": [5]}, "include.0"),
+        ({"top_logprobs": 21}, "top_logprobs"),
+        ({"tool_choice": {"type": "allowed_tools"}}, "tool_choice.mode"),
+        ({"tool_choice": {"type": "allowed_tools", "mode": "auto"}}, "tool_choice.tools"),
     ],
 )
 def test_wrong_fields_are_named(served: Served, fields: dict[str, Any], name: str) -> None:
@@ -330,3 +345,55 @@ def test_wrong_fields_are_named(served: Served, fields: dict[str, Any], name: st
     assert error["message"].startswith(name), error
     assert error["type"] == "invalid_request_error"
     assert served.engine.requests == []
+
+
+LOGPROBS: Any = ["message.output_text.logprobs"]
+
+
+@pytest.mark.parametrize(
+    ("script", "tokens"),
+    [
+        (Script(words=("Par", "is", " is.")), ["Par", "is", " is."]),
+        (TWO_CALLS, ["Let me see.\n"]),
+        (THOUGHT, ["\n\nPar", "is."]),
+        (Script(words=("a <", "b", " <tool", " x")), ["a <", "b", " <tool", " x"]),
+    ],
+)
+@pytest.mark.parametrize("streams", [False, True])
+def test_how_likely_the_tokens_of_a_text_were(
+    served: Served, script: Script, tokens: list[str], streams: bool
+) -> None:
+    """Those of marks, calls and reasoning are told nowhere."""
+    served.engine.script = script
+    asked: Any = {"model": MODEL_ID, "input": "hi", "include": LOGPROBS, "top_logprobs": 2}
+    if streams:
+        told = []
+        with served.openai.responses.stream(**asked, tools=TOOLS) as stream:
+            for event in stream:
+                if event.type == "response.output_text.delta":
+                    told += event.logprobs
+                if event.type == "response.output_text.done":
+                    assert [row.token for row in event.logprobs] == tokens
+            response = stream.get_final_response()
+        assert [row.token for row in told] == tokens
+    else:
+        response = served.openai.responses.create(**asked, tools=TOOLS)
+    (text,) = [
+        part
+        for item in response.output
+        if item.type == "message"
+        for part in item.content
+        if part.type == "output_text"
+    ]
+    rows = text.logprobs or []
+    assert [row.token for row in rows] == tokens
+    assert (rows[0].logprob, rows[0].bytes) == (-0.25, list(tokens[0].encode()))
+    assert [top.token for top in rows[0].top_logprobs] == [tokens[0], tokens[0].upper()]
+    assert response.top_logprobs == 2
+
+
+def test_probabilities_are_told_where_they_were_asked_for(served: Served) -> None:
+    for fields, num in (({}, None), ({"include": LOGPROBS}, 0), ({"top_logprobs": 3}, 3)):
+        body = {"model": "", "input": "hi", **fields}
+        assert served.http.post(ROUTE, json=body).status_code == 200
+        assert served.engine.requests[-1].sampling.num_logprobs == num
