@@ -135,8 +135,9 @@ def test_a_wrong_choice_among_tools_is_named(served: Served, choice: Any, name: 
 def test_only_allowed_tools_are_called(served: Served) -> None:
     """All are in the prompt, so that it is the same one whatever is allowed."""
     served.engine.script = TWO_CALLS
+    choice: Any = allowed("auto", "get_time")
     completion = served.openai.chat.completions.create(
-        model=MODEL_ID, messages=HELLO, tools=TOOLS, tool_choice=allowed("auto", "get_time")
+        model=MODEL_ID, messages=HELLO, tools=TOOLS, tool_choice=choice
     )
     (call,) = completion.choices[0].message.tool_calls or []
     assert (call.type, completion.choices[0].finish_reason) == ("function", "tool_calls")
