@@ -129,6 +129,8 @@ class Request:
         namespace: Whose caches it may see; agents and blocks of other namespaces do not exist
             for it. Empty where everybody shares.
         constraint: What the reply has to fit; None lets it be anything.
+        is_short_lived: Whether the agent is there for this turn only. Whoever sent it removes it;
+            one that is found on disk at a start has been left behind, and is removed then.
     """
 
     request_id: str
@@ -140,6 +142,7 @@ class Request:
     parts: tuple[PromptPart, ...] = ()
     namespace: str = ""
     constraint: Constraint | None = None
+    is_short_lived: bool = False
 
     def __post_init__(self) -> None:
         """Checks the prompt and the agent id.

@@ -48,6 +48,7 @@ class TurnDraft:
         response_schema_json: JSON schema that the text of the reply has to fit; None for any text.
         thinking: What the client wants to see of the model's reasoning.
         any_object: Whether the text of the reply has to be a JSON object, whatever is in it.
+        is_copy: Whether it is one of several replies, and its agent goes with it.
     """
 
     model: str
@@ -61,6 +62,7 @@ class TurnDraft:
     response_schema_json: str | None = None
     any_object: bool = False
     thinking: Thinking = Thinking.OFF
+    is_copy: bool = False
 
     def render(self, chat_format: ChatFormat, namespace: str) -> tuple[RenderedPrompt, ...]:
         """What the model reads: one prompt for each reply that goes on from another text.

@@ -16,6 +16,7 @@ from app.api.telemetry import RequestRecord
 from app.api.turns import Receive, Turn
 from app.logs import printable
 from engine.commands import Note
+from engine.constraint import Constraint
 from engine.errors import (
     DrainingError,
     ModelLoadingError,
@@ -29,6 +30,8 @@ from engine.snapshot import EngineSnapshot, EngineStatus
 Parse = Callable[[Fields], TurnDraft]
 MAX_ALIASES = 256
 MAX_NAME_CHARS = 100
+MAX_NOTED_GAPS = 256
+MAX_GAP_CHARS = 200
 _LOADING = (EngineStatus.STARTING, EngineStatus.LOADING)
 _STOPPING = (EngineStatus.DRAINING, EngineStatus.STOPPED)
 
@@ -43,6 +46,7 @@ class TurnService:
         self._bridge = bridge
         self._turns: set[Turn] = set()
         self._noted_aliases: set[tuple[str, str]] = set()
+        self._noted_gaps: set[str] = set()
 
     def chat_format(self) -> ChatFormat:
         """The text side of the active model.
@@ -109,6 +113,7 @@ class TurnService:
             )
 
         prepared = await asyncio.to_thread(prepare)
+        self._tell_gaps(prepared.constraint, record)
         return replace(prepared, model_id=self._serve_as(prepared.draft.model, record))
 
     async def start(
@@ -175,6 +180,17 @@ class TurnService:
         except BaseException:
             self.forget(turn)
             raise
+
+    def _tell_gaps(self, constraint: Constraint | None, record: RequestRecord) -> None:
+        """Says what of the tools' schemas calls are not held to: in the log, and once on screen."""
+        if constraint is None:
+            return
+        record.gaps = constraint.gaps
+        for gap in constraint.gaps:
+            text = printable(gap)[:MAX_GAP_CHARS]
+            if text not in self._noted_gaps and len(self._noted_gaps) < MAX_NOTED_GAPS:
+                self._noted_gaps.add(text)
+                self.engine.send(Note(kind="schema", text=text, level="warning"))
 
     def _serve_as(self, asked: str, record: RequestRecord) -> str:
         """The model that answers to a name; says so where it is another one."""

@@ -24,6 +24,7 @@ class ByteChatFormat:
     def __init__(self, max_context_tokens: int = MAX_CONTEXT_TOKENS) -> None:
         self._max_context_tokens = max_context_tokens
         self.wishes: list[tuple[ToolChoice, str | None, bool]] = []
+        self.constraint: Constraint | None = None
 
     @property
     def max_context_tokens(self) -> int:
@@ -75,7 +76,7 @@ class ByteChatFormat:
         opens_reasoning: bool = False,
     ) -> Constraint | None:
         self.wishes.append((choice, response_schema_json, any_object))
-        return None
+        return self.constraint
 
     def encode_text(self, text: str) -> tuple[int, ...]:
         return tuple(text.encode())

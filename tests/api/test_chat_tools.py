@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from engine.constraint import Constraint
 from engine.messages import ToolChoice, ToolUse
 from tests.api.byte_chat_format import ByteChatFormat
 from tests.api.conftest import Served
@@ -234,3 +235,21 @@ def test_biases_reach_the_engine(served: Served) -> None:
     body = {"model": "", "messages": HELLO, "logit_bias": {"5": -100, "17": 2.5}}
     assert served.http.post(ROUTE, json=body).status_code == 200
     assert served.engine.requests[0].sampling.logit_bias == ((5, -100.0), (17, 2.5))
+
+
+def test_what_is_not_enforced_is_said(served: Served, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    gaps = ("the schema of tool 'a\x1b': these keywords are not enforced: not", "another")
+    assert isinstance(served.engine.chat_format, ByteChatFormat)
+    served.engine.chat_format.constraint = Constraint(grammar="", gaps=gaps)
+    body = {"model": "", "messages": HELLO, "tools": TOOLS}
+    for _ in range(2):
+        assert served.http.post(ROUTE, json=body).status_code == 200
+    assert served.engine.wait_for(lambda: len(served.engine.running) == 0)
+    # On the screen once, in the log with every request.
+    told = [(note.kind, note.level, note.text) for note in served.engine.notes]
+    assert told == [
+        ("schema", "warning", "the schema of tool 'a\\x1b': these keywords are not enforced: not"),
+        ("schema", "warning", "another"),
+    ]
+    assert caplog.text.count("gaps=2 \"the schema of tool 'a") == 2

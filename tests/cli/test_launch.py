@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from app.api.settings import ApiSettings
@@ -344,6 +346,31 @@ def test_a_server_is_started_where_none_runs_and_ends_with_the_client(
         assert probe.connect_ex(("127.0.0.1", int(bound))) != 0
     log = (stoker_home / "logs" / "stoker.log").read_text()
     assert "DEBUG" in log
+
+
+def test_a_killed_launcher_takes_its_server_along(
+    stoker_home: Path, bundled_models_dir: Path
+) -> None:
+    (stoker_home / "models").symlink_to(bundled_models_dir)
+    port = free_port()
+    command = [sys.executable, "-m", "app.cli", "launch", "claude", "--port", str(port)]
+    with subprocess.Popen(
+        [*command, "--", "--wait"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as launcher:
+        assert launcher.stdout is not None
+        assert launcher.stdout.readline() == b"waiting\n"
+        children = psutil.Process(launcher.pid).children()
+        (server,) = [each for each in children if "serve" in each.cmdline()]
+        (client,) = [each for each in children if each != server]
+        launcher.kill()
+        try:
+            server.wait(30)
+            assert client.is_running()
+        finally:
+            for each in (client, server):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    each.kill()
+    assert "Traceback" not in (stoker_home / "logs" / "stoker.log").read_text()
 
 
 def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
