@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 from engine.constraint import Constraint
@@ -25,6 +26,7 @@ class ByteChatFormat:
         self._max_context_tokens = max_context_tokens
         self.wishes: list[tuple[ToolChoice, str | None, bool]] = []
         self.constraint: Constraint | None = None
+        self.threads: list[str] = []
 
     @property
     def max_context_tokens(self) -> int:
@@ -45,6 +47,7 @@ class ByteChatFormat:
         *,
         namespace: str = "",
     ) -> RenderedPrompt:
+        self.threads.append(threading.current_thread().name)
         lines = [
             f"tool {tool.name} {tool.parameters_json}" for tool in tools if not tool.is_deferred
         ]
