@@ -76,9 +76,10 @@ def engine_settings(settings: Settings, paths: Paths, *, keeps_caches: bool) -> 
         kv_budget_bytes=settings.kv_budget_bytes,
         disk=_disk(settings, paths) if keeps_caches else None,
         quantisation=settings.quantisation,
-        batch_window_ms=settings.batch_window_ms,
         limits=SchedulerLimits(
-            max_waiting=settings.max_waiting, decode_stall_ms=settings.decode_stall_ms
+            max_waiting=settings.max_waiting,
+            decode_stall_ms=settings.decode_stall_ms,
+            batch_window_ms=settings.batch_window_ms,
         ),
     )
 
