@@ -146,10 +146,11 @@ def run_dashboard(settings: Settings, *, is_readonly: bool, record: Path | None)
         app = StokerApp(
             engine,
             address=address,
-            plain_glyphs=has_plain_glyphs(),
+            plain_glyphs=settings.plain_glyphs or has_plain_glyphs(),
             start=start,
             is_at_terminal=True,
-            theme=settings.theme,
+            theme=settings.given_theme,
+            habits_path=paths.habits_file,
             powers=READ_ONLY if is_readonly else LIVE,
         )
         app.run()

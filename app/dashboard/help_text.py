@@ -9,7 +9,7 @@ from itertools import groupby
 from app.dashboard.action import DashboardAction
 from app.dashboard.actions import PANE_KEYS
 from engine.snapshot import AgentStatus, BlockState
-from styles.tokens import AGENT_ROLE, BLOCK_ORDER, BLOCK_ROLE, BRAND, BRIGHT, Glyphs
+from styles.tokens import AGENT_ROLE, BLOCK_ORDER, BLOCK_ROLE, BRAND, BRIGHT, MUTED, PLAIN, Glyphs
 
 AGENT_MEANING: tuple[tuple[AgentStatus, str], ...] = (
     (AgentStatus.DECODING, "decoding: generating tokens now"),
@@ -88,7 +88,7 @@ def key_sections(actions: Sequence[DashboardAction]) -> list[Section]:
             "Moving",
             (
                 _key("arrows", "Select an agent; also k and j, page keys, g and G, the mouse."),
-                _key("tab", "Focus the next pane."),
+                _key("tab", "Focus the next pane; shift tab the one before."),
                 _key(f"{PANE_KEYS[0][0]}-{PANE_KEYS[-1][0]}", f"Show one pane alone: {panes}."),
                 _key("escape", "Back."),
             ),
@@ -111,9 +111,14 @@ def language_sections(glyphs: Glyphs) -> list[Section]:
         for state in BLOCK_ORDER
         if state in BLOCK_MEANING
     ]
-    pin = Entry(head=glyphs.pinned, role=BRAND, text="pinned: never evicted")
+    marks = (
+        Entry(head=glyphs.paused, role=MUTED, text="paused: its turns wait until you resume it"),
+        Entry(head=glyphs.pinned, role=BRAND, text="pinned: never evicted"),
+        Entry(head=glyphs.up, role=PLAIN, text="priority: its turns go ahead"),
+        Entry(head=glyphs.down, role=PLAIN, text="priority: its turns wait longer"),
+    )
     return [
-        Section("Agents", (*agents, pin)),
+        Section("Agents", (*agents, *marks)),
         Section("Columns", tuple(_key(name, meaning) for name, meaning in COLUMN_MEANING)),
         Section("Blocks", tuple(blocks)),
         Section("What a block is", (Entry(text=BLOCK_STORY),)),
