@@ -34,6 +34,13 @@ PANE_KEYS: tuple[tuple[str, str], ...] = (
 """Keys that give one pane the whole screen, also where it is otherwise hidden."""
 
 
+MOVES: tuple[BindingType, ...] = (
+    Binding("l", "app.focus_next", "Next pane", show=False),
+    Binding("h", "app.focus_previous", "Previous pane", show=False),
+    Binding("escape", "restore", "Back", show=False),
+)
+
+
 def offered(powers: frozenset[Power]) -> tuple[DashboardAction, ...]:
     """The actions of a dashboard that can do so much."""
     return tuple(each for each in ACTIONS if each.needs is None or each.needs in powers)
@@ -48,7 +55,7 @@ def bindings() -> list[BindingType]:
     panes = [
         Binding(key, f"show_pane('{pane}')", f"show {pane}", show=False) for key, pane in PANE_KEYS
     ]
-    return [*own, *panes, Binding("escape", "restore", "Back", show=False)]
+    return [*own, *panes, *MOVES]
 
 
 def key_hints(actions: Sequence[DashboardAction]) -> tuple[KeyHint, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from app.dashboard.action import DashboardAction
@@ -56,11 +56,13 @@ class Entry:
         text: The explanation.
         head: Key, mark or name in front of it; empty for a plain paragraph.
         role: Colour of the head.
+        action: Name of the action that a click on it carries out; empty for none.
     """
 
     text: str
     head: str = ""
     role: str = ""
+    action: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +82,12 @@ def key_sections(actions: Sequence[DashboardAction]) -> list[Section]:
     panes = ", ".join(pane for _, pane in PANE_KEYS)
     groups = groupby(actions, key=lambda action: action.group)
     return [
-        *(
-            Section(group, tuple(_key(each.key_label, each.help) for each in members))
-            for group, members in groups
-        ),
+        *(Section(group, tuple(_action(each) for each in members)) for group, members in groups),
         Section(
             "Moving",
             (
                 _key("arrows", "Select an agent; also k and j, page keys, g and G, the mouse."),
-                _key("tab", "Focus the next pane; shift tab the one before."),
+                _key("tab", "Focus the next pane, shift tab the one before; also l and h."),
                 _key(f"{PANE_KEYS[0][0]}-{PANE_KEYS[-1][0]}", f"Show one pane alone: {panes}."),
                 _key("escape", "Back."),
             ),
@@ -123,6 +122,10 @@ def language_sections(glyphs: Glyphs) -> list[Section]:
         Section("Blocks", tuple(blocks)),
         Section("What a block is", (Entry(text=BLOCK_STORY),)),
     ]
+
+
+def _action(action: DashboardAction) -> Entry:
+    return replace(_key(action.key_label, action.help), action=action.name)
 
 
 def _key(key: str, text: str) -> Entry:

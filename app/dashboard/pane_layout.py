@@ -122,8 +122,9 @@ def rows_of(panes: Sequence[tuple[str, int]]) -> list[Row]:
 def arranged(row: Row, layout: PaneLayout) -> Row:
     """A row without its hidden panes; the others fill it, each as wide as a person wants."""
     shown = [(pane_id, width) for pane_id, width in row if pane_id not in layout.hidden]
-    wishes = [max(MIN_COLUMNS, width + layout.wider.get(pane_id, 0)) for pane_id, width in shown]
-    widths = shares(wishes, NUM_COLUMNS, MIN_COLUMNS)
+    bases = shares([width for _, width in shown], NUM_COLUMNS, MIN_COLUMNS)
+    wider = [layout.wider.get(pane_id, 0) for pane_id, _ in shown]
+    widths = moved(bases, wider, MIN_COLUMNS)
     return [(pane_id, width) for (pane_id, _), width in zip(shown, widths, strict=True)]
 
 
@@ -135,11 +136,23 @@ def row_lines(bases: Sequence[int], rows: Sequence[Row], layout: PaneLayout) -> 
         rows: Their panes.
         layout: A person's changes.
     """
-    wishes = [
-        max(MIN_LINES, base + sum(layout.taller.get(pane_id, 0) for pane_id, _ in row))
-        for base, row in zip(bases, rows, strict=True)
-    ]
-    return shares(wishes, sum(bases), MIN_LINES)
+    taller = [sum(layout.taller.get(pane_id, 0) for pane_id, _ in row) for row in rows]
+    return moved(shares(bases, sum(bases), MIN_LINES), taller, MIN_LINES)
+
+
+def moved(parts: Sequence[int], offsets: Sequence[int], least: int) -> list[int]:
+    """Parts that have grown or shrunk at their neighbours' cost or gain, down to the least."""
+    new = list(parts)
+    for at, offset in enumerate(offsets):
+        neighbours = [*range(at + 1, len(new)), *range(at - 1, -1, -1)]
+        for _ in range(abs(offset)):
+            givers = neighbours if offset > 0 else [at]
+            giver = next((each for each in givers if new[each] > least), None)
+            if giver is None or not neighbours:
+                break
+            new[giver] -= 1
+            new[at if offset > 0 else neighbours[0]] += 1
+    return new
 
 
 def shares(wishes: Sequence[int], total: int, least: int) -> list[int]:

@@ -6,6 +6,7 @@ cannot afford.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from textual.containers import Container
@@ -31,21 +32,42 @@ def sheet_rows(board: Container) -> list[Row]:
     return rows_of([(str(pane.id), pane.styles.base.column_span) for pane in shown])
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Where everything goes.
+
+    Attributes:
+        rows: The panes of each row, with their columns.
+        heights: Of the rows, as the style sheet writes them.
+    """
+
+    rows: list[Row]
+    heights: list[str]
+
+
+def plan(board: Container, layout: PaneLayout) -> Plan | None:
+    """Where a layout puts the panes at this size; None where the style sheet stacks them."""
+    rows = sheet_rows(board)
+    if not rows:
+        return None
+    kept = [(at, arranged(row, layout)) for at, row in enumerate(rows)]
+    kept = [(at, row) for at, row in kept if row]
+    return Plan([row for _, row in kept], _grid_rows(board, kept, layout))
+
+
 def lay_out(board: Container, layout: PaneLayout) -> None:
     """Shows the panes that a person wants, as large as they are wanted."""
     undo_layout(board)
-    rows = sheet_rows(board)
-    if layout.is_standard or not rows:
+    planned = None if layout.is_standard else plan(board, layout)
+    if planned is None:
         return
     panes: dict[str, Pane[Any]] = {str(pane.id): pane for pane in board.query(Pane)}
-    kept = [(at, arranged(row, layout)) for at, row in enumerate(rows)]
-    kept = [(at, row) for at, row in kept if row]
     for pane_id in layout.hidden & panes.keys():
         panes[pane_id].styles.display = "none"
-    for _, row in kept:
+    for row in planned.rows:
         for pane_id, num_columns in row:
             panes[pane_id].styles.column_span = num_columns
-    board.styles.grid_rows = _grid_rows(board, kept, layout)
+    board.styles.grid_rows = planned.heights
 
 
 def _grid_rows(board: Container, rows: list[tuple[int, Row]], layout: PaneLayout) -> list[str]:

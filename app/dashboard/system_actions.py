@@ -52,7 +52,7 @@ SYSTEM_ACTIONS: tuple[DashboardAction, ...] = (
         title="Command palette",
         help="Find any action by name.",
         group=SYSTEM,
-        rank=10,
+        rank=4,
     ),
     DashboardAction(
         name="help",

@@ -13,6 +13,7 @@ from textual.geometry import Size
 from textual.screen import ModalScreen
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
+from textual.style import Style
 from textual.visual import Visual
 
 from app.dashboard.action import DashboardAction
@@ -25,13 +26,15 @@ GUTTER_CELLS = 3
 
 
 def _hanging(entry: Entry, indent: int, width: int) -> list[Content]:
-    """An entry's lines: the head once, the text beside it."""
+    """An entry's lines: the head once, the text beside it. A click on an action carries it out."""
+    click = Style.from_meta({"@click": f"screen.carry_out('{entry.action}')"})
     pieces = Content.styled(entry.text, PLAIN).wrap(max(8, width - indent))
     heads = [entry.head] + [""] * (len(pieces) - 1)
-    return [
+    lines = [
         Content.assemble((f" {head:<{indent - 1}}", entry.role), piece)
         for head, piece in zip(heads, pieces, strict=True)
     ]
+    return [line.stylize(click) for line in lines] if entry.action else lines
 
 
 def column(sections: Sequence[Section], width: int) -> list[Content]:
@@ -130,3 +133,9 @@ class HelpScreen(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         """The text alone."""
         yield HelpText(key_sections(self._actions), language_sections(self._glyphs))
+
+    def action_carry_out(self, name: str) -> None:
+        """Closes the help and does what was clicked, on the screen below."""
+        below = self.app.screen_stack[-2]
+        self.dismiss()
+        self.app.call_later(below.run_action, name)

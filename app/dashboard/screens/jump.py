@@ -43,6 +43,11 @@ class Letter(Static):
         self.target = target
         self.absolute_offset = target.place
 
+    def on_click(self, event: events.Click) -> None:
+        """Goes to its place."""
+        event.stop()
+        self.screen.dismiss(self.target)
+
 
 class JumpScreen(ModalScreen[Target | None]):
     """The main screen with a letter on every place. Gives the place that was chosen, or None.
@@ -73,6 +78,6 @@ class JumpScreen(ModalScreen[Target | None]):
             event.stop()
             self.dismiss(target)
 
-    def on_click(self, event: events.Click) -> None:
-        """Goes to the letter that was clicked; anywhere else closes."""
-        self.dismiss(event.widget.target if isinstance(event.widget, Letter) else None)
+    def on_click(self) -> None:
+        """Closes: no letter was clicked."""
+        self.dismiss(None)

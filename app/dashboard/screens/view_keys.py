@@ -9,7 +9,7 @@ from textual.geometry import Offset
 from app.dashboard.board import Board
 from app.dashboard.habits import Habits, HabitsFile
 from app.dashboard.pane_layout import ALWAYS, LINES_PER_STEP, PRESETS, PaneLayout, preset
-from app.dashboard.placing import sheet_rows
+from app.dashboard.placing import plan, sheet_rows
 from app.dashboard.screens.choice import ChoiceScreen
 from app.dashboard.screens.jump import JumpScreen, Target
 from app.dashboard.screens.replay_keys import ReplayKeys
@@ -192,12 +192,17 @@ class ViewKeys(ReplayKeys):
     def _widen(self, num_columns: int) -> None:
         if self._can_arrange():
             pane_id = str(self._focused_pane().id)
-            self._arrange(self._board.pane_layout.widening(pane_id, num_columns))
+            self._resize(self._board.pane_layout.widening(pane_id, num_columns))
 
     def _heighten(self, num_lines: int) -> None:
         if self._can_arrange():
             pane_id = str(self._focused_pane().id)
-            self._arrange(self._board.pane_layout.heightening(pane_id, num_lines))
+            self._resize(self._board.pane_layout.heightening(pane_id, num_lines))
+
+    def _resize(self, layout: PaneLayout) -> None:
+        """Takes a layout, unless nothing can be made larger or smaller by it."""
+        if plan(self._board, layout) != plan(self._board, self._board.pane_layout):
+            self._arrange(layout)
 
     def _can_arrange(self) -> bool:
         if self._board.maximised is not None:
