@@ -68,9 +68,9 @@ COLOUR_BLIND = Theme(
     primary="#56b4e9",
     secondary="#cc79a7",
     warning="#f0e442",
-    error="#e8762c",
-    success="#f5f5f5",
-    accent="#3f8fd6",
+    error="#f26b21",
+    success="#1fc490",
+    accent="#e69f00",
     foreground="#dcdfe4",
     background="#101216",
     surface="#14171c",
@@ -78,13 +78,13 @@ COLOUR_BLIND = Theme(
     dark=True,
     variables={
         **DARK.variables,
-        "border": "#3f8fd6",
-        "footer-key-foreground": "#56b4e9",
-        "scrollbar-active": "#56b4e9",
+        "border": "#e69f00",
+        "footer-key-foreground": "#e69f00",
+        "scrollbar-active": "#e69f00",
     },
 )
-"""Blues, yellow and vermilion, which people who cannot tell red from green can tell apart, after
-the palette of Okabe and Ito. What goes well is white."""
+"""The palette of Okabe and Ito, lightened for a dark ground: its colours differ in lightness and in
+blue, so that people who cannot tell red from green can tell them apart."""
 
 ANSI = Theme(
     name=theme_names.ANSI,

@@ -11,6 +11,7 @@ from textual.widgets import Input
 
 from app.dashboard.actions import PANE_KEYS
 from app.dashboard.screenshots import demo_app, still_app
+from styles.theme_names import THEME_WORDS
 
 SnapCompare = Callable[..., bool]
 SMALL, MEDIUM, LARGE = (80, 24), (120, 40), (200, 60)
@@ -21,6 +22,13 @@ async def _still_cursor(pilot: Pilot[Any]) -> None:
     await pilot.pause()
     for line in pilot.app.screen.query(Input):
         line.cursor_blink = False
+    await pilot.pause()
+
+
+async def _told(pilot: Pilot[Any]) -> None:
+    """Without the toasts, which go by themselves."""
+    await _still_cursor(pilot)
+    pilot.app.clear_notifications()
     await pilot.pause()
 
 
@@ -54,6 +62,8 @@ def test_one_pane_alone(
         pytest.param(["question_mark"], id="help"),
         pytest.param(["down", "down", "down", "down", "e"], id="confirm"),
         pytest.param(["down", "enter"], id="detail"),
+        pytest.param(["J"], id="jump"),
+        pytest.param(["L"], id="layouts"),
     ],
 )
 def test_screens_over_the_main_one(
@@ -78,9 +88,10 @@ def test_ascii_marks_only(snap_compare: SnapCompare) -> None:
     assert snap_compare(app, terminal_size=MEDIUM, run_before=_still_cursor)
 
 
-def test_light_theme(snap_compare: SnapCompare) -> None:
+@pytest.mark.parametrize("theme", THEME_WORDS)
+def test_themes(snap_compare: SnapCompare, theme: str) -> None:
     app, _ = still_app("busy")
-    app.theme = "stoker-light"
+    app.theme = theme
     assert snap_compare(app, terminal_size=MEDIUM, run_before=_still_cursor)
 
 
@@ -88,6 +99,12 @@ def test_without_colour(snap_compare: SnapCompare, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("NO_COLOR", "1")
     app, _ = still_app("busy")
     assert snap_compare(app, terminal_size=MEDIUM, run_before=_still_cursor)
+
+
+def test_marks_of_paused_and_preferred_agents(snap_compare: SnapCompare) -> None:
+    app, _ = still_app("busy")
+    keys = ["P", "plus", "down", "minus", "down", "down", "down", "P"]
+    assert snap_compare(app, press=keys, terminal_size=MEDIUM, run_before=_told)
 
 
 def test_filter_line(snap_compare: SnapCompare) -> None:
