@@ -75,7 +75,7 @@ class SystemKeys(ViewKeys):
 
     def action_palette(self) -> None:
         """Opens the command palette."""
-        self.app.push_screen(CommandPalette())
+        self.app.push_screen(CommandPalette(placeholder="what to do"))
 
     def action_help(self) -> None:
         """Explains keys, marks and colours."""
