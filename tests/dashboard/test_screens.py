@@ -27,9 +27,9 @@ async def _still_cursor(pilot: Pilot[Any]) -> None:
 
 async def _told(pilot: Pilot[Any]) -> None:
     """Without the toasts, which go by themselves."""
-    await _still_cursor(pilot)
+    await pilot.pause(0.3)
     pilot.app.clear_notifications()
-    await pilot.pause()
+    await pilot.pause(0.3)
 
 
 @SIZES

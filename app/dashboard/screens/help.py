@@ -57,6 +57,7 @@ class HelpText(ScrollView, can_focus=True):
         right: Sections of the second.
     """
 
+    auto_links = False
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("j", "scroll_down", "Down", show=False),
         Binding("k", "scroll_up", "Up", show=False),

@@ -26,6 +26,7 @@ class ViewKeys(ReplayKeys):
     """A screen whose panes can be moved about, and that remembers how it was left."""
 
     _habits_file = HabitsFile(None)
+    _kept = Habits()
     _chosen_theme = ""
     _column_s = COLUMN_SPANS_S[0]
 
@@ -37,6 +38,7 @@ class ViewKeys(ReplayKeys):
 
     def use_habits(self, habits: Habits) -> None:
         """Makes the screen as it was left."""
+        self._kept = habits
         self._chosen_theme = habits.theme
         if habits.sort_by:
             self._agents_pane.sort_by = habits.sort_by
@@ -47,15 +49,16 @@ class ViewKeys(ReplayKeys):
 
     def keep_habits(self) -> None:
         """Remembers how the screen is now."""
-        self._habits_file.save(
-            Habits(
-                theme=self._chosen_theme,
-                sort_by=self._agents_pane.sort_by,
-                column_s=self._column_s,
-                by_agent=self._blocks_pane.by_agent,
-                layout=self._board.pane_layout,
-            )
+        habits = Habits(
+            theme=self._chosen_theme,
+            sort_by=self._agents_pane.sort_by,
+            column_s=self._column_s,
+            by_agent=self._blocks_pane.by_agent,
+            layout=self._board.pane_layout,
         )
+        if habits != self._kept:
+            self._kept = habits
+            self._habits_file.save(habits)
 
     @property
     def _agents_pane(self) -> AgentsPane:
