@@ -62,6 +62,9 @@ NUM_CACHED_TOKENS = 7
 NUM_STORED_TOKENS = 3
 Steering = AbortAgent | PauseAgent | SetPriority | EvictIdle | SetBatchWindow
 EVICTION = Eviction(freed_bytes=4096, num_tokens=512, num_disk_tokens=256)
+MISS = MissRow(
+    num_hot_tokens=5, num_lost_tokens=4, num_new_tokens=1, cause=MissCause.EVICTED, lost_s=0.5
+)
 
 SERVING_SNAPSHOT = EngineSnapshot(
     step=1,
@@ -80,12 +83,7 @@ SERVING_SNAPSHOT = EngineSnapshot(
         block_owners=b"\xff\0\0\0",
     ),
     disk=DiskRow(
-        is_on=True,
-        bytes_used=50,
-        bytes_budget=80,
-        num_blocks=5,
-        num_pending=2,
-        num_quarantined=1,
+        is_on=True, bytes_used=50, bytes_budget=80, num_blocks=5, num_pending=2, num_quarantined=1
     ),
     batch=BatchRow(num_running=3, num_waiting=2),
     throughput=ThroughputRow(
@@ -97,18 +95,7 @@ SERVING_SNAPSHOT = EngineSnapshot(
         num_turns=5,
     ),
     agents=(
-        AgentRow(
-            agent_id="repo-a",
-            num_prompt_tokens=10,
-            num_cached_tokens=5,
-            miss=MissRow(
-                num_hot_tokens=5,
-                num_lost_tokens=4,
-                num_new_tokens=1,
-                cause=MissCause.EVICTED,
-                lost_s=0.5,
-            ),
-        ),
+        AgentRow(agent_id="repo-a", num_prompt_tokens=10, num_cached_tokens=5, miss=MISS),
         AgentRow(agent_id="session/sub", status=AgentStatus.DECODING, pinned=True),
         AgentRow(agent_id="nightly", status=AgentStatus.WARM, num_context_tokens=7420),
     ),

@@ -25,13 +25,6 @@ async def _still_cursor(pilot: Pilot[Any]) -> None:
     await pilot.pause()
 
 
-async def _told(pilot: Pilot[Any]) -> None:
-    """Without the toasts, which go by themselves."""
-    await pilot.pause(0.3)
-    pilot.app.clear_notifications()
-    await pilot.pause(0.3)
-
-
 @SIZES
 @pytest.mark.parametrize("scene", ["busy", "empty", "overloaded"])
 def test_main_screen(snap_compare: SnapCompare, scene: str, size: tuple[int, int]) -> None:
@@ -103,8 +96,14 @@ def test_without_colour(snap_compare: SnapCompare, monkeypatch: pytest.MonkeyPat
 
 def test_marks_of_paused_and_preferred_agents(snap_compare: SnapCompare) -> None:
     app, _ = still_app("busy")
-    keys = ["P", "plus", "down", "minus", "down", "down", "down", "P"]
-    assert snap_compare(app, press=keys, terminal_size=MEDIUM, run_before=_told)
+
+    async def marked(pilot: Pilot[Any]) -> None:
+        await pilot.press("P", "plus", "down", "minus", "down", "down", "down", "P")
+        await _still_cursor(pilot)
+        pilot.app.clear_notifications()
+        await pilot.pause(0.3)
+
+    assert snap_compare(app, terminal_size=MEDIUM, run_before=marked)
 
 
 def test_filter_line(snap_compare: SnapCompare) -> None:

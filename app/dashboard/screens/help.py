@@ -66,7 +66,7 @@ class HelpText(ScrollView, can_focus=True):
     def __init__(self, left: Sequence[Section], right: Sequence[Section]) -> None:
         super().__init__(classes="help")
         self.border_title = "Keys, marks and colours"
-        self.border_subtitle = "escape closes"
+        self.border_subtitle = "a click carries out, escape closes"
         self._left = left
         self._right = right
         self._width = 0
