@@ -200,9 +200,9 @@ async def test_a_layout_survives_other_sizes_and_a_maximised_pane() -> None:
 
 async def test_small_screens_say_why_nothing_moves() -> None:
     async with dashboard(size=(80, 24)) as (pilot, app, _):
-        await pilot.press("greater_than_sign")
+        await pilot.press("greater_than_sign", "L")
         await pilot.pause()
-        assert toasts(app) == ["there is room for one pane here; 1 to 6 show the others"]
+        assert toasts(app) == ["there is room for one pane here; 1 to 6 show the others"] * 2
     async with dashboard() as (pilot, app, _):
         await pilot.press("z", "greater_than_sign")
         await pilot.pause()

@@ -56,7 +56,6 @@ def test_one_pane_alone(
         pytest.param(["down", "down", "down", "down", "e"], id="confirm"),
         pytest.param(["down", "enter"], id="detail"),
         pytest.param(["J"], id="jump"),
-        pytest.param(["L"], id="layouts"),
     ],
 )
 def test_screens_over_the_main_one(
@@ -92,6 +91,14 @@ def test_without_colour(snap_compare: SnapCompare, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("NO_COLOR", "1")
     app, _ = still_app("busy")
     assert snap_compare(app, terminal_size=MEDIUM, run_before=_still_cursor)
+
+
+@pytest.mark.parametrize("size", [MEDIUM, LARGE], ids=["medium", "large"])
+@pytest.mark.parametrize("steps", [1, 2, 3], ids=["agents", "cache", "speed"])
+def test_presets(snap_compare: SnapCompare, steps: int, size: tuple[int, int]) -> None:
+    app, _ = demo_app()
+    keys = ["L", *["down"] * steps, "enter"]
+    assert snap_compare(app, press=keys, terminal_size=size, run_before=_still_cursor)
 
 
 def test_marks_of_paused_and_preferred_agents(snap_compare: SnapCompare) -> None:

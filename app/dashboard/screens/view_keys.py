@@ -161,6 +161,8 @@ class ViewKeys(ReplayKeys):
 
     def action_layout(self) -> None:
         """Chooses a preset, or a hidden pane to bring back."""
+        if not self._has_rows():
+            return
         board = self._board
         pane_ids = [str(pane.id) for pane in board.query(Pane)]
         hidden = [pane for pane in board.query(Pane) if pane.id in board.pane_layout.hidden]
@@ -211,10 +213,13 @@ class ViewKeys(ReplayKeys):
         if self._board.maximised is not None:
             self._say("this pane has all the room; z puts the others back")
             return False
-        if not sheet_rows(self._board):
-            self._say("there is room for one pane here; 1 to 6 show the others")
-            return False
-        return True
+        return self._has_rows()
+
+    def _has_rows(self) -> bool:
+        if sheet_rows(self._board):
+            return True
+        self._say("there is room for one pane here; 1 to 6 show the others")
+        return False
 
     def _arrange(self, layout: PaneLayout) -> None:
         if self._board.maximised is not None:
