@@ -10,7 +10,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,13 +119,16 @@ def free_port(host: str) -> int:
 
 
 @contextmanager
-def started_server(url: str, flags: Sequence[str], say: Say) -> Iterator[None]:
+def started_server(
+    url: str, flags: Sequence[str], say: Say, environment: Mapping[str, str] | None = None
+) -> Iterator[None]:
     """Starts ``stoker serve``, waits until it takes turns, and ends it at the end.
 
     Args:
         url: Where it will listen.
         flags: Its settings, as on a command line.
         say: Is told each step of the load.
+        environment: Its variables; ours if None.
 
     Raises:
         InvalidRequestError: It did not start, and the user can put that right.
@@ -134,6 +137,7 @@ def started_server(url: str, flags: Sequence[str], say: Say) -> Iterator[None]:
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
             [sys.executable, "-P", "-c", _START, str(_ROOT), "serve", *flags],
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

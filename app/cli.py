@@ -166,7 +166,7 @@ def _parser() -> _Parser:
     add_agents(commands, settings)
     add_launch(commands, settings)
     add_models(commands)
-    add_bench(commands, _settings_parser(without="kv_bits"))
+    add_bench(commands, settings, _settings_parser(without="kv_bits"))
 
     doctor = commands.add_parser("doctor", help="check this machine", parents=[settings])
     doctor.add_argument("--json", action="store_true", help="print JSON")
