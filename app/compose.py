@@ -78,9 +78,10 @@ def engine_settings(settings: Settings, paths: Paths, *, keeps_caches: bool) -> 
         kv_budget_bytes=settings.kv_budget_bytes,
         disk=_disk(settings, paths) if keeps_caches else None,
         quantisation=settings.quantisation,
-        batch_window_ms=settings.batch_window_ms,
         limits=SchedulerLimits(
-            max_waiting=settings.max_waiting, decode_stall_ms=settings.decode_stall_ms
+            max_waiting=settings.max_waiting,
+            decode_stall_ms=settings.decode_stall_ms,
+            batch_window_ms=settings.batch_window_ms,
         ),
     )
 
@@ -147,10 +148,11 @@ def run_dashboard(settings: Settings, *, is_readonly: bool, record: Path | None)
         app = StokerApp(
             engine,
             address=address,
-            plain_glyphs=has_plain_glyphs(),
+            plain_glyphs=settings.plain_glyphs or has_plain_glyphs(),
             start=start,
             is_at_terminal=True,
-            theme=settings.theme,
+            theme=settings.given_theme,
+            habits_path=paths.habits_file,
             powers=READ_ONLY if is_readonly else LIVE,
         )
         app.run()

@@ -14,6 +14,7 @@ from engine.cache.turn_history import TurnMark
 from engine.output import Output
 from engine.request import DeltaSink, Request, Usage
 from engine.snapshot import MissRow
+from engine.turn_limits import HEAD_START_S
 
 
 class SequenceStatus(StrEnum):
@@ -121,6 +122,16 @@ class Sequence:
     def avoids_cache(self) -> bool:
         """Whether it takes nothing from the pool and gives nothing to it."""
         return self.suspects is not None
+
+    @property
+    def due_s(self) -> float:
+        """When it would have been queued if its priority were time waited, monotonic seconds."""
+        return self.arrival_s - HEAD_START_S * self.agent.priority
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it may be admitted: nothing is read for it, and its agent is not paused."""
+        return not self.is_restoring and not self.agent.paused
 
     @property
     def is_finished(self) -> bool:

@@ -14,7 +14,6 @@ from app.api.errors import FieldError, ForbiddenError
 from app.api.fields import parse_object
 from app.api.telemetry import record_of
 from engine.commands import (
-    AbortAgent,
     EvictAgent,
     ForkAgent,
     PinAgent,
@@ -89,7 +88,7 @@ async def _set_pinned(
 
 
 def agents_router(engine: EngineFace, conversations: Conversations) -> APIRouter:
-    """The routes under ``/v1/agents``, but for those of agents' files and conversations."""
+    """The routes under ``/v1/agents``, but for those of turns, files and conversations."""
     router = APIRouter(tags=["agents"])
 
     @router.get("/v1/agents", summary="List agents", response_model=None)
@@ -148,13 +147,6 @@ def _actions_router(engine: EngineFace) -> APIRouter:
         engine.send(command)
         num_tokens = await answer_of(command.done)
         return JSONResponse({"agent_id": agent_id, "num_tokens": num_tokens})
-
-    @router.post("/v1/agents/{agent_id:path}/abort", summary="Abort", response_model=None)
-    async def abort_agent(agent_id: str, request: Request) -> Response:
-        command = AbortAgent(agent_id=agent_id, namespace=namespace_of(request))
-        engine.send(command)
-        num_ended = await answer_of(command.done)
-        return JSONResponse({"agent_id": agent_id, "num_ended": num_ended})
 
     @router.post("/v1/agents/{agent_id:path}/pin", summary="Pin", response_model=None)
     async def pin_agent(agent_id: str, request: Request) -> Response:
