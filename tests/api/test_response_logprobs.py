@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 
+from app.api.text_logprobs import TextLogprobs
+from engine.pieces import TextPiece
+from engine.request import TokenLogprob
 from tests.api.conftest import Served
 from tests.api.word_engine import MODEL_ID, Script
 
@@ -70,3 +73,27 @@ def test_probabilities_are_told_where_they_were_asked_for(served: Served) -> Non
         body = {"model": "", "input": "hi", **fields}
         assert served.http.post(ROUTE, json=body).status_code == 200
         assert served.engine.requests[-1].sampling.num_logprobs == num
+
+
+def rows(*tokens: bytes) -> list[TokenLogprob]:
+    return [TokenLogprob(number, token, -0.25) for number, token in enumerate(tokens)]
+
+
+def told(logprobs: TextLogprobs, text: str, *tokens: bytes) -> list[bytes]:
+    (piece,) = logprobs.told([TextPiece(text)], rows(*tokens))
+    assert isinstance(piece, TextPiece)
+    return [row.token for row in piece.logprobs]
+
+
+def test_what_a_reader_holds_back_goes_with_a_later_text() -> None:
+    logprobs = TextLogprobs()
+    assert told(logprobs, "a", b"a", b" <") == [b"a"]
+    assert logprobs.told([], rows(b"to")) == []
+    assert told(logprobs, " <to do", b" do") == [b" <", b"to", b" do"]
+
+
+def test_marks_before_a_text_are_left_out_and_broken_characters_are_not() -> None:
+    logprobs = TextLogprobs()
+    assert logprobs.told([], rows(b"\n", b"</think>", b"\n\n")) == []
+    assert told(logprobs, "Par", b"Par") == [b"Par"]
+    assert told(logprobs, "\ufffd", b"\xf0\x9f", b"\x98") == [b"\xf0\x9f", b"\x98"]

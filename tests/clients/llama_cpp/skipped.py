@@ -21,6 +21,7 @@ _LAST_TURNS = "two assistant messages in a row are no mistake to this API"
 _OTHERS = "add_generation_prompt and continue_final_message: fields of other servers, not read here"
 _CORS = "there are no CORS headers here, on purpose"
 _MEDIA = "images from files of the server are not read here, on purpose"
+# OpenAI sends null only where a reply is a call from its first token; all these replies are text.
 _FIRST_CHUNK = "the first chunk's content is an empty string, as in OpenAI's API; theirs is null"
 _WITHOUT_CALLS = (
     "test_tool_call.py::test_completion_without_tool_call_fast"
