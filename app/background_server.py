@@ -124,6 +124,9 @@ def started_server(
 ) -> Iterator[None]:
     """Starts ``stoker serve``, waits until it takes turns, and ends it at the end.
 
+    It ends with this process as well, however that does; whoever else talks to it then has to
+    find another one. A Stoker that was started by anybody else is never ended.
+
     Args:
         url: Where it will listen.
         flags: Its settings, as on a command line.
@@ -136,9 +139,10 @@ def started_server(
     """
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _START, str(_ROOT), "serve", *flags],
+            [sys.executable, "-P", "-c", _START, str(_ROOT), "serve", "--until-eof", *flags],
+            # It ends with this pipe, so not even a kill of this process leaves it behind.
+            stdin=subprocess.PIPE,
             env=environment,
-            stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             # Ctrl-C is for the client; a session of its own never hears it.
@@ -161,6 +165,8 @@ def started_server(
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
+    assert process.stdin is not None
+    process.stdin.close()
     try:
         process.wait(STOP_LIMIT_S)
     except subprocess.TimeoutExpired:

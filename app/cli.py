@@ -150,6 +150,11 @@ def _parser() -> _Parser:
 
     serve = commands.add_parser("serve", help="serve without the dashboard", parents=[settings])
     _add_quiet(serve, "say nothing but errors")
+    serve.add_argument(
+        "--until-eof",
+        action="store_true",
+        help="end when standard input does, for programs that start Stoker and may be killed",
+    )
     add_record(serve)
     serve.set_defaults(run=_run_serve)
 
@@ -252,7 +257,12 @@ def _run_serve(arguments: argparse.Namespace) -> int:
     settings = _servable_settings(arguments)
     from app.compose import run_headless
 
-    return run_headless(settings, quiet=arguments.quiet, record=record_path(arguments))
+    return run_headless(
+        settings,
+        quiet=arguments.quiet,
+        record=record_path(arguments),
+        until_eof=arguments.until_eof,
+    )
 
 
 def _run_demo(arguments: argparse.Namespace) -> int:

@@ -208,6 +208,7 @@ class EngineCore:
             request.agent_id, request.prompt_token_ids, request.agent_hint, request.namespace
         )
         agent.protocol = request.protocol
+        agent.is_short_lived = request.is_short_lived
         sequence = Sequence(
             request=request,
             sink=command.sink,

@@ -79,6 +79,7 @@ class Sequence:
         first_token_s: When its first token came.
         earlier: Its agent's context of before, held against the prompt when it was admitted.
         miss: Where its prompt's tokens came from, and why known ones were lost.
+        turn_number: Counts the turns of its agent; 0 until it has ended.
     """
 
     request: Request
@@ -115,6 +116,7 @@ class Sequence:
     first_token_s: float | None = None
     earlier: EarlierContext = field(default_factory=EarlierContext)
     miss: MissRow = field(default_factory=MissRow)
+    turn_number: int = 0
 
     @property
     def avoids_cache(self) -> bool:
@@ -152,6 +154,7 @@ class Sequence:
             num_stored_tokens=max(0, num_in_blocks - self.num_cached_tokens),
             num_generated_tokens=self.output.num_tokens,
             miss=self.miss,
+            turn_number=self.turn_number,
             queue_s=started_s - self.arrival_s,
             ttft_s=self.ttft_s,
         )

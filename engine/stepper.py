@@ -251,6 +251,7 @@ class Stepper:
             self._remember_reply(sequence)
         now_s = self._clock()
         mark = sequence.mark(self._telemetry.wall_clock())
+        sequence.turn_number = mark.number
         self._agents.end_turn(agent, now_s, sequence.request.prompt_token_ids, mark)
         self._telemetry.turn_finished()
         self.scheduler.observe_end(now_s)

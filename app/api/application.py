@@ -35,9 +35,8 @@ from app.version import __version__
 from engine.errors import StokerError
 
 
-def build_app(service: TurnService) -> App:
+def build_app(service: TurnService, metrics: Metrics) -> App:
     """Builds the application that uvicorn serves."""
-    metrics = Metrics(lambda: service.engine.snapshot)
     return Telemetry(Guard(build_routes(service, metrics), service.settings), metrics)
 
 

@@ -45,6 +45,7 @@ class Agent:
         history: Marks of the last turns.
         replies: Replies of its conversation that the tokenizer would write in other tokens.
         num_evicted_tokens: Tokens of the cache that was taken away since its last turn.
+        is_short_lived: Whether it is there for one turn only.
     """
 
     agent_id: str
@@ -69,6 +70,7 @@ class Agent:
     history: TurnHistory = field(default_factory=TurnHistory)
     replies: tuple[ReplyTokens, ...] = ()
     num_evicted_tokens: int = 0
+    is_short_lived: bool = False
 
     @property
     def key(self) -> AgentKey:

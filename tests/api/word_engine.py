@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -162,7 +163,9 @@ class WordEngine:
         self.archives: list[bytes] = []
         self.archive_lines = 1
         self.refuse_after = 0
+        self.shows_removals = True
         self.snapshot = SERVING_SNAPSHOT
+        self._num_turns: Counter[str] = Counter()
 
     def start(self) -> None:
         self._thread.start()
@@ -260,7 +263,8 @@ class WordEngine:
             command.done.set_exception(AgentBusyError(command.agent_id, "change"))
         elif isinstance(command, RemoveAgent):
             rest = tuple(each for each in self.snapshot.agents if each is not row)
-            self.snapshot = replace(self.snapshot, agents=rest)
+            if self.shows_removals:
+                self.snapshot = replace(self.snapshot, agents=rest)
             command.done.set_result(2048)
         else:
             content = f"archive of {command.agent_id}\n".encode() * self.archive_lines
@@ -354,10 +358,12 @@ class WordEngine:
         error: StokerError | None = None,
     ) -> None:
         request = turn.command.request
+        agent_id = turn.command.admitted.result()
+        self._num_turns[agent_id] += finish_reason is not None
         turn.command.sink(
             Delta(
                 request_id=request.request_id,
-                agent_id=turn.command.admitted.result(),
+                agent_id=agent_id,
                 text=text,
                 token_ids=token_ids,
                 logprobs=_logprobs(text, token_ids, request.sampling.num_logprobs),
@@ -366,6 +372,7 @@ class WordEngine:
                     num_cached_tokens=NUM_CACHED_TOKENS,
                     num_stored_tokens=NUM_STORED_TOKENS,
                     num_generated_tokens=turn.num_words,
+                    turn_number=self._num_turns[agent_id] if finish_reason is not None else 0,
                     miss=MissRow(
                         num_hot_tokens=4,
                         num_warm_tokens=3,
