@@ -255,7 +255,7 @@ def test_agents_that_are_paused_or_have_a_priority_are_not_forgotten() -> None:
         core.actions.evict(name)
     core.actions.obey(PauseAgent(agent_id="a", paused=True))
     core.actions.obey(SetPriority(agent_id="b", priority=-1))
-    core.agents._max_agents = 3
+    core.agents._max_agents = 2
     submit(core, "d", prompt(2, 30))
     run(core)
     assert {agent.agent_id for agent in core.agents} == {"a", "b", "d"}
