@@ -1,4 +1,4 @@
-"""No memory for a step: the turns go on from their blocks, or the youngest is told to come again."""
+"""No memory for a step: the turns go on from their blocks, or the youngest has to come again."""
 
 from __future__ import annotations
 
