@@ -21,7 +21,7 @@ from tests.api.raw_http import post
 from tests.real_server import RealServer, real_server
 
 TEXT = "Tell me a long story about a lighthouse and its keeper. " * 20
-TURN: dict[str, Any] = {"max_tokens": 150, "messages": [{"role": "user", "content": TEXT}]}
+TURN: dict[str, Any] = {"max_tokens": 80, "messages": [{"role": "user", "content": TEXT}]}
 
 
 @pytest.fixture(scope="module")
