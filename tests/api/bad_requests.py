@@ -150,7 +150,7 @@ REFUSED_AT = {
     "logprobs text": "cl",
     "logit_bias odd": "cl",
     "logit_bias many": "cl",
-    "top_logprobs alone": "cr",
+    "top_logprobs alone": "c",
     "prompt nested": "lr",
     "prompt tokens odd": "lr",
     "best_of huge": "l",

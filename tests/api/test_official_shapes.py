@@ -73,6 +73,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "cut": {"max_tokens": 1, "max_output_tokens": 1},
     "stopped": {"stop": ["the"], "stop_sequences": ["the"]},
+    "with probabilities": {"include": ["message.output_text.logprobs"], "top_logprobs": 2},
 }
 OURS = {
     "reasoning_content",  # what a model thinks aloud, as other servers name it
