@@ -77,6 +77,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 OURS = {
     "reasoning_content",  # what a model thinks aloud, as other servers name it
+    "bytes",
     "cache_write_tokens",
     "max_model_len",
     "name",
