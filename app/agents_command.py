@@ -95,7 +95,7 @@ def _run(arguments: argparse.Namespace) -> int:
     client = AgentsClient(arguments.url or api_url(settings), arguments.key or settings.api_key)
     body, text = _act(client, arguments)
     if arguments.json:
-        text = json.dumps(body, indent=2, ensure_ascii=False)
+        text = json.dumps(body, indent=2)
     sys.stdout.write(f"{text}\n")
     return 0
 

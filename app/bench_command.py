@@ -15,6 +15,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from app.config import SETTING_FIELDS, Settings, load_settings
+from app.logs import printable
 from app.models_command import check_model
 from app.paths import find_paths
 from app.speed_command import add_speed
@@ -125,7 +126,7 @@ class _Progress:
 
     def _write(self, text: str) -> None:
         if self._is_shown:
-            sys.stderr.write(f"\r\x1b[K{text}")
+            sys.stderr.write(f"\r\x1b[K{printable(text)}")
             sys.stderr.flush()
 
 
@@ -154,12 +155,12 @@ def _as_table(bench: KVBench, measured: Sequence[MeasuredFormat], qualities: KVQ
     rows: list[tuple[str, ...]] = [_HEADINGS]
     rows += [row for each in measured if (row := _row(each, bench.dtype, qualities))]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [f"{bench.model_id}, {bench.num_tokens} tokens of {TEXT_SOURCE}", ""]
+    lines = [f"{printable(bench.model_id)}, {bench.num_tokens} tokens of {TEXT_SOURCE}", ""]
     for first, *numbers in rows:
         cells = [f"{cell:>{width}}" for cell, width in zip(numbers, widths[1:], strict=True)]
         lines.append("  ".join((f"{first:{widths[0]}}", *cells)))
     refused = [each for each in measured if each.quality is None]
-    lines += [f"{format_words(each.quantisation)}: {each.refusal}" for each in refused]
+    lines += [f"{format_words(each.quantisation)}: {printable(each.refusal)}" for each in refused]
     return "\n".join(lines)
 
 

@@ -21,6 +21,7 @@ from app.launch_command import add_launch
 from app.models_command import add_models, check_model
 from app.paths import find_paths
 from app.replay_command import add_record, add_replay, record_path
+from app.speech import complain
 from app.terminal import require_terminal
 from app.version import __version__
 from engine.errors import DataFolderInUseError, InvalidRequestError, ModelNotFoundError, StokerError
@@ -69,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         status: int = arguments.run(arguments)
         sys.stdout.flush()
     except StokerError as error:
-        _complain(str(error))
+        complain(str(error))
         return _exit_status(error)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
@@ -78,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
     except OSError as error:
-        _complain(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+        complain(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
         return EXIT_SYSTEM
     return status
 
@@ -93,10 +94,6 @@ def _check_place(arguments: argparse.Namespace) -> None:
         if flag in vars(arguments) and (arguments.command or "") not in commands:
             names = " or ".join(f"`{f'stoker {name}'.rstrip()}`" for name in commands)
             raise ConfigError(f"--{flag} goes with {names}")
-
-
-def _complain(message: str) -> None:
-    print(f"stoker: {' '.join(message.split())}", file=sys.stderr)
 
 
 def _exit_status(error: StokerError) -> int:
@@ -129,7 +126,8 @@ class _Parser(argparse.ArgumentParser):
         return parsed, unknown
 
     def error(self, message: str) -> NoReturn:
-        self.exit(EXIT_USER, f"stoker: {message}; see `{self.prog} --help`\n")
+        complain(f"{message}; see `{self.prog} --help`")
+        self.exit(EXIT_USER)
 
 
 def _parser() -> _Parser:

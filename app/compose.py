@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ from app.config import Settings
 from app.logs import set_up_logging
 from app.paths import Paths, find_paths
 from app.recording.recorder import recorded
+from app.speech import complain, tell
 from engine.commands import Shutdown
 from engine.engine import Engine
 from engine.face import EngineFace
@@ -183,7 +183,7 @@ def run_headless(
     api = build_api(settings, engine)
     if disk := _disk(settings, paths):
         disk.check_free()
-    say: Callable[[str], None] = _silent if quiet else _say
+    say: Callable[[str], None] = _silent if quiet else tell
     with recorded(engine, record, f"{settings.host}:{api.port}", say):
         _stop_on_signals(engine)
         if until_eof:
@@ -202,7 +202,7 @@ def _serve(engine: Engine, api: ApiServer, say: Callable[[str], None]) -> None:
         say(f"stoker: serving {engine.snapshot.model} on {api.url}")
     while not engine.join(POLL_S * 4):
         if api.failure is not None:
-            print(f"stoker: the API stopped: {api.failure}", file=sys.stderr)
+            complain(f"the API stopped: {api.failure}")
             engine.send(Shutdown(drain_s=0.0))
 
 
@@ -210,10 +210,6 @@ def _disk(settings: Settings, paths: Paths) -> DiskSettings | None:
     if not settings.kv_disk_bytes:
         return None
     return DiskSettings(folder=paths.data_dir, budget_bytes=settings.kv_disk_bytes)
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)
 
 
 def _silent(_text: str) -> None:
@@ -268,10 +264,9 @@ def _take_apart(engine: Engine, api: ApiServer) -> int:
     api.join(JOIN_S)
     if not engine.join(JOIN_S):
         # Leaving Python with a thread inside mlx can abort the process with a core dump.
-        sys.stderr.write("stoker: the engine did not stop in time\n")
-        sys.stderr.flush()
+        complain("the engine did not stop in time")
         os._exit(2)
     if status == "failed":
-        print(f"stoker: the engine failed: {reason}", file=sys.stderr)
+        complain(f"the engine failed: {reason}")
         return 2
     return 0

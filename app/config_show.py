@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from app.config import SETTING_FIELDS, Settings
+from app.logs import printable
 from app.paths import Paths
 from engine.cache.quantisation import format_key
 from engine.kv_quality import known_change, quality_words
@@ -32,7 +33,10 @@ def settings_as_json(settings: Settings, paths: Paths) -> str:
 def settings_as_table(settings: Settings, paths: Paths) -> str:
     """Settings and folders in columns."""
     rows = [("setting", "value", "from")]
-    rows += [(name, str(_shown(settings, name)), settings.origins[name]) for name in SETTING_FIELDS]
+    rows += [
+        (name, printable(str(_shown(settings, name))), settings.origins[name])
+        for name in SETTING_FIELDS
+    ]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     lines = [f"{name:{widths[0]}}  {value:{widths[1]}}  {origin}" for name, value, origin in rows]
     lines.append("")

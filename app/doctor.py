@@ -20,6 +20,7 @@ from app.address import api_url
 from app.claude_settings import overrides
 from app.clients import CLIENTS, claude_address
 from app.config import BUNDLED_MODEL, Settings
+from app.logs import printable
 from app.models_command import refusal_of
 from app.paths import Paths
 from app.version import __version__
@@ -126,7 +127,10 @@ def report_as_table(report: Report, *, only_problems: bool = False) -> str:
         if not (only_problems and finding.health is Health.OK)
     ]
     width = max((len(finding.check) for finding in shown), default=0)
-    lines = [f"{finding.health:4}  {finding.check:{width}}  {finding.text}" for finding in shown]
+    lines = [
+        f"{finding.health:4}  {finding.check:{width}}  {printable(finding.text)}"
+        for finding in shown
+    ]
     if not only_problems:
         verdict = "all is well" if report.is_well else "put right what is marked bad"
         lines.append(f"\nstoker {__version__}: {verdict}")

@@ -9,7 +9,9 @@ import time
 
 from app.compose import JOIN_S, POLL_S, build_engine
 from app.config import Settings
+from app.logs import printable
 from app.paths import find_paths
+from app.speech import printable_lines
 from engine.commands import Generate, Shutdown
 from engine.engine import Engine
 from engine.errors import EngineFailedError, StokerError
@@ -55,7 +57,7 @@ def _await_model(engine: Engine, *, show: bool) -> None:
         if engine.join(POLL_S):
             raise EngineFailedError(engine.snapshot.status_text)
         if show:
-            sys.stderr.write(f"\r\x1b[K{snapshot.progress:4.0%} {snapshot.status_text}")
+            sys.stderr.write(f"\r\x1b[K{snapshot.progress:4.0%} {printable(snapshot.status_text)}")
             sys.stderr.flush()
     if show:
         sys.stderr.write("\r\x1b[K")
@@ -85,11 +87,12 @@ def _submit(engine: Engine, prompt: str, sampling: SamplingParams) -> queue.Simp
 
 def _receive(deltas: queue.SimpleQueue[Delta], *, show: bool) -> tuple[Delta, str]:
     pieces: list[str] = []
+    is_terminal = sys.stdout.isatty()
     while True:
         delta = deltas.get()
         pieces.append(delta.text)
         if show:
-            sys.stdout.write(delta.text)
+            sys.stdout.write(printable_lines(delta.text) if is_terminal else delta.text)
             sys.stdout.flush()
         if delta.finish_reason is not None:
             break

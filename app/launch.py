@@ -26,6 +26,7 @@ from app.background_server import await_ready, free_port, is_running, started_se
 from app.claude_settings import overrides
 from app.clients import NO_KEY, Client, Launch, RunningStoker, prepare
 from app.config import Settings
+from app.speech import complain
 from engine.errors import InvalidRequestError
 
 
@@ -74,7 +75,7 @@ def run_launch(client: Client, arguments: Sequence[str], target: Target) -> int:
     with _some_stoker(target) as stoker:
         launch = prepare(client, stoker, arguments, os.environ)
         for note in [*launch.notes, *warnings(client, launch)]:
-            _say(note)
+            complain(note)
         return _run(program, launch)
 
 
@@ -95,7 +96,7 @@ def print_launch(
     stoker = _look_at(url, target)
     launch = prepare(client, stoker, arguments, os.environ)
     for note in [*launch.notes, *warnings(client, launch)]:
-        _say(note)
+        complain(note)
     text = _as_json(stoker, launch) if as_json else _as_lines(launch)
     sys.stdout.write(f"{text}\n")
 
@@ -124,29 +125,26 @@ def _some_stoker(target: Target) -> Iterator[RunningStoker]:
     if not finds_one:
         port = free_port(settings.host)
         url, flags = url.removesuffix(":0") + f":{port}", (*flags, "--port", str(port))
-    _say(f"no Stoker runs at {url}: starting one for as long as the client runs")
-    with started_server(url, flags, _say):
+    complain(f"no Stoker runs at {url}: starting one for as long as the client runs")
+    with started_server(url, flags, complain):
         yield _look_at(url, target)
 
 
 def _look_at(url: str, target: Target) -> RunningStoker:
     """Waits until a Stoker takes turns, and asks it for its model."""
-    await_ready(url, _say)
+    await_ready(url, complain)
     key = target.key or target.settings.api_key
     listing = AgentsClient(url, key).get("/v1/models")
     try:
         model = listing["data"][0]
         name, max_context_tokens = str(model["id"]), int(model["max_model_len"])
+        if not name.isprintable():
+            raise ValueError("the model's name is none")
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise ServerError(f"the Stoker at {url} is of another version than this one") from error
     return RunningStoker(
         url=url, key=key or NO_KEY, model=name, max_context_tokens=max_context_tokens
     )
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"stoker: {text}\n")
-    sys.stderr.flush()
 
 
 def _run(program: str, launch: Launch) -> int:

@@ -36,6 +36,7 @@ from engine.runtime.runner import ModelRunner
 from engine.runtime.sampling import make_sampler
 from engine.scheduler import Scheduler, SchedulerLimits
 from engine.sequence import Sequence
+from engine.shortage import Shortage
 from engine.stepper import Stepper
 from engine.telemetry import Telemetry
 from engine.turn_actions import TurnActions
@@ -117,6 +118,7 @@ class EngineCore:
             self._explainer(parts),
             self._pressure,
             self._recovery(parts),
+            self._shortage(parts),
             parts.telemetry,
             clock,
         )
@@ -149,6 +151,11 @@ class EngineCore:
             self.persistence.tier if self.persistence else None,
             parts.runner,
             parts.telemetry.note,
+        )
+
+    def _shortage(self, parts: CoreParts) -> Shortage:
+        return Shortage(
+            self._residency, self.agents, self.scheduler, self._pressure, parts.telemetry.note
         )
 
     def _open(self, parts: CoreParts) -> Persistence:

@@ -159,6 +159,10 @@ class ConstraintFailedError(EngineFailedError):
     """The grammar of a reply could not be followed further; the message says why."""
 
 
+class OutOfMemoryError(StokerError):
+    """The device found no memory for what a step computes."""
+
+
 class PayloadError(StokerError):
     """What a block on disk holds is not what this model keeps; the message says what differs."""
 

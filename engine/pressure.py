@@ -83,6 +83,11 @@ class Pressure:
         num_possible = pool.num_total_blocks - pool.num_withheld_blocks - pool.num_pinned_blocks
         return num_blocks <= num_possible
 
+    def give_back(self) -> None:
+        """Gives freed buffers back to the system at once: something found no memory."""
+        if self._access is not None:
+            self._access.give_back()
+
     def look(self, *, soon: bool = False) -> None:
         """Reads memory, unless that was done a moment ago, and acts on it.
 

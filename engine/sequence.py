@@ -75,6 +75,7 @@ class Sequence:
         suspects: What may have spoilt it; None unless it is being computed again for that.
         shared_names: Blocks and checkpoints that it has computed and shared.
         was_cleared_for: Whether all that could go was given up for it.
+        num_shortages: Steps of it that broke off because the device found no memory.
         started_s: When its first prefill slice began.
         first_token_s: When its first token came.
         earlier: Its agent's context of before, held against the prompt when it was admitted.
@@ -112,6 +113,7 @@ class Sequence:
     suspects: Suspects | None = None
     shared_names: list[bytes] = field(default_factory=list)
     was_cleared_for: bool = False
+    num_shortages: int = 0
     started_s: float | None = None
     first_token_s: float | None = None
     earlier: EarlierContext = field(default_factory=EarlierContext)

@@ -10,6 +10,7 @@ from engine.cache.reply import kept_replies
 from engine.errors import (
     ConstraintFailedError,
     EngineFailedError,
+    OutOfMemoryError,
     PoolExhaustedError,
     StokerError,
 )
@@ -24,6 +25,7 @@ from engine.residency import Residency
 from engine.runtime.runner import Chosen, DecodeRow, ModelRunner
 from engine.scheduler import Scheduler
 from engine.sequence import Sequence, SequenceStatus
+from engine.shortage import Shortage
 from engine.telemetry import Telemetry
 
 
@@ -41,6 +43,7 @@ class Stepper:
         explainer: Explainer,
         pressure: Pressure,
         recovery: Recovery,
+        shortage: Shortage,
         telemetry: Telemetry,
         clock: Callable[[], float],
     ) -> None:
@@ -56,6 +59,7 @@ class Stepper:
             explainer: Says why known tokens are computed again.
             pressure: Keeps the pool within the memory there is.
             recovery: Tells a spoilt cache from a model that fails.
+            shortage: Takes sequences back when a step found no memory.
             telemetry: Takes events and measurements.
             clock: Monotonic seconds.
         """
@@ -67,6 +71,7 @@ class Stepper:
         self._explainer = explainer
         self._pressure = pressure
         self._recovery = recovery
+        self._shortage = shortage
         self._telemetry = telemetry
         self._clock = clock
         self.scheduler = scheduler
@@ -143,7 +148,11 @@ class Stepper:
     def _decode(self, decoding: list[Sequence]) -> None:
         began_s = self._clock()
         rows = [DecodeRow(s.caches, s.token_ids, s.sampler) for s in decoding]
-        chosen = self._runner.decode(rows)
+        try:
+            chosen = self._runner.decode(rows)
+        except OutOfMemoryError as error:
+            self._run_short(decoding, error)
+            return
         now_s = self._clock()
         self.reading.decode_s = now_s - began_s
         self._telemetry.decoded(now_s, len(decoding), now_s - began_s)
@@ -152,6 +161,13 @@ class Stepper:
                 self._append(sequence, token_id, now_s)
             except ConstraintFailedError as error:
                 self.fail(sequence, error)
+
+    def _run_short(self, sequences: list[Sequence], error: OutOfMemoryError) -> None:
+        refused = self._shortage.meet(sequences, error)
+        if refused is not None:
+            text = "the machine ran out of memory during this turn; try again later"
+            retry_after_s = self.scheduler.retry_after_s(self._clock())
+            self.fail(refused, PoolExhaustedError(text, retry_after_s))
 
     def _append(self, sequence: Sequence, token_id: Chosen, now_s: float) -> None:
         if token_id is None:
@@ -210,7 +226,11 @@ class Stepper:
         # The last token's logits are needed, so it goes with the next decode step.
         num_due = sequence.num_remaining_tokens - 1
         if num_due > 0:
-            self._prefill_slice(sequence, num_due)
+            try:
+                self._prefill_slice(sequence, num_due)
+            except OutOfMemoryError as error:
+                self._run_short([sequence], error)
+                return
         if sequence.num_remaining_tokens <= 1:
             self._end_prefill(sequence)
 

@@ -46,7 +46,7 @@ def _add_shape(operation: dict[str, Any], shape: Shape) -> None:
     (status,) = responses
     reply: dict[str, Any] = {shape.reply_type: {"schema": shape.reply}}
     if shape.streams:
-        reply["text/event-stream"] = {"schema": {"type": "string"}}
+        reply["text/event-stream"] = {}
     responses[status] = {"description": "Done", "content": reply}
     responses["default"] = {
         "description": "Refused or failed, in the dialect of the route",

@@ -147,7 +147,7 @@ _AGENT = _object(
     status=_TEXT,
     pinned=_FLAG,
     num_context_tokens=_COUNT,
-    hit_ratio=_NUMBER,
+    hit_ratio=_maybe(_NUMBER),
     miss=_ANY_OBJECT,
 )
 _LIST = _object(("data",), data=_list(_ANY_OBJECT))
@@ -172,7 +172,10 @@ SHAPES: dict[tuple[str, str], Shape] = {
     ("post", "/v1/chat/completions"): Shape(
         body=_object(
             ("messages",),
-            messages={**_list(_object(("role",), role=_TEXT, content=_maybe(_CONTENT)))},
+            messages={
+                **_list(_object(("role",), role=_TEXT, content=_maybe(_CONTENT))),
+                "minItems": 1,
+            },
             tools=_list(_OPENAI_TOOL),
             tool_choice={"anyOf": [_TEXT, _ANY_OBJECT]},
             response_format=_object(("type",), type=_TEXT),

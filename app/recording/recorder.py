@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from app.recording.writer import LIMIT_BYTES, RecordingWriter
+from app.speech import tell
 from engine.commands import Note
 from engine.face import EngineFace
 from engine.snapshot import EngineSnapshot
@@ -46,11 +46,7 @@ def recorded(
     try:
         yield
     finally:
-        (say or _say)(f"stoker: {recorder.stop()}")
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
+        (say or tell)(f"stoker: {recorder.stop()}")
 
 
 class Recorder:

@@ -8,6 +8,7 @@ import json
 from typing import Any
 
 from app.agents_client import AgentsClient, RefusedError, UnreachableError, refusal
+from app.logs import printable
 from app.version import __version__
 from engine.errors import InvalidRequestError
 from engine.snapshot import EngineSnapshot, FormatError, RowReader, VersionGap, from_json
@@ -56,8 +57,8 @@ class StateFeed:
         if not self._gap:
             return ""
         return (
-            f"that Stoker is version {self._version} and this is {__version__}, "
-            f"so some of it is not shown ({self._gap.words})"
+            f"that Stoker is version {printable(self._version)} and this is {__version__}, "
+            f"so some of it is not shown ({printable(self._gap.words)})"
         )
 
     def close(self) -> None:

@@ -23,6 +23,7 @@ from engine.runtime.layer_caches import (
     leaf_caches,
     make_layer_caches,
 )
+from engine.runtime.out_of_memory import told_apart
 from engine.runtime.ragged import ragged_layers
 from engine.runtime.sampling import Sampler
 
@@ -140,11 +141,15 @@ class ModelRunner:
         Args:
             caches: The sequence's cache.
             token_ids: At least one token.
+
+        Raises:
+            OutOfMemoryError: There is no memory for it; the cache is of no use any more.
         """
-        hidden = self._body(mx.array([list(token_ids)]), cache=caches)
-        # Only the caches are needed; what lies above the last layer's is never computed.
-        state = [leaf.state for leaf in leaf_caches(caches) if not leaf.empty()]
-        mx.eval(state if state else hidden)
+        with told_apart():
+            hidden = self._body(mx.array([list(token_ids)]), cache=caches)
+            # Only the caches are needed; what lies above the last layer's is never computed.
+            state = [leaf.state for leaf in leaf_caches(caches) if not leaf.empty()]
+            mx.eval(state if state else hidden)
 
     def prompt_logits(self, caches: LayerCaches, token_ids: Sequence[int]) -> mx.array:
         """Appends tokens to a sequence's cache, like ``prefill``, and gives what follows each.
@@ -168,11 +173,15 @@ class ModelRunner:
 
         Returns:
             The next token of each, or why there is none.
+
+        Raises:
+            OutOfMemoryError: There is no memory for it; the caches are of no use any more.
         """
-        logits = self._logits([row.caches for row in rows], [row.token_ids[-1] for row in rows])
-        best = mx.argmax(logits, axis=-1)
-        finite = mx.isfinite(mx.sum(logits, axis=-1))
-        mx.eval(logits, best, finite)
+        with told_apart():
+            logits = self._logits([row.caches for row in rows], [row.token_ids[-1] for row in rows])
+            best = mx.argmax(logits, axis=-1)
+            finite = mx.isfinite(mx.sum(logits, axis=-1))
+            mx.eval(logits, best, finite)
         is_finite = np.array(finite)
         greedy = np.array(best)
         return [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -254,3 +255,18 @@ def test_what_a_killed_process_left_is_removed_at_the_start(serve: Serve, tmp_pa
     assert served.http.get("/health/live").status_code == 200
     assert not old.exists()
     assert other.exists()
+
+
+def test_a_file_may_take_its_time_as_long_as_pieces_come(serve: Serve, folder: Path) -> None:
+    settings = ApiSettings(port=0, transfer_folder=folder, body_timeout_s=0.5)
+    served = serve(None, settings)
+
+    def pieces() -> Iterator[bytes]:
+        yield b"archive of "
+        for letter in b"slowly":
+            time.sleep(0.2)
+            yield bytes([letter])
+
+    reply = served.http.post("/v1/agents/import", content=pieces(), headers=BINARY)
+    assert reply.status_code == 201
+    assert reply.json()["agent_id"] == "slowly"

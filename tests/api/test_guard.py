@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import hmac
 import json
 import socket
 import time
@@ -8,8 +9,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from starlette.datastructures import Headers
 
+from app.api.callers import Callers
+from app.api.head_limits import host_of
 from app.api.settings import ApiSettings
+from app.api_keys import ApiKey
 from tests.api.conftest import Serve, Served, serving
 from tests.api.raw_http import exchange, head
 
@@ -257,3 +262,28 @@ def test_paths_and_keys_are_harmless_in_the_log(
     assert "\\x1b[2J\\nnew-line" in caplog.text
     assert "wr0ng" not in caplog.text
     assert "s3cret" not in caplog.text
+
+
+def test_every_key_is_compared_in_full_and_in_constant_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    keys = (ApiKey("alice", "key-a"), ApiKey("bob", "key-b"))
+    callers = Callers(ApiSettings(api_key="s3cret", api_keys=keys))
+    compared: list[tuple[int, int]] = []
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append((len(one), len(other)))
+        return hmac_compare(one, other)
+
+    hmac_compare = hmac.compare_digest
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    assert callers.identify({"x-api-key": "s3cret"}).is_operator
+    assert compared == [(32, 32)] * 6, "what was sent in both headers, against all keys"
+
+
+def test_of_two_hosts_none_counts() -> None:
+    """The HTTP parser refuses such a request already; the guard does not lean on that."""
+    named = [(b"host", b"localhost")]
+    assert host_of(Headers(raw=named)) == "localhost"
+    assert host_of(Headers(raw=[*named, (b"host", b"evil.example")])) == ""
+    assert host_of(Headers(raw=[])) == ""

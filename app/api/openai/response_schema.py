@@ -176,7 +176,7 @@ def _parsed(item: StoredItem) -> Fields:
 def _stored(item: Fields) -> StoredItem:
     kind = item.text("type") or "message"
     item_id = item.text("id") or new_id(_ID_PREFIXES.get(kind, "item"))
-    content = {"type": kind, **item.values, "id": item_id}
+    content = {"type": kind, "status": "completed", **item.values, "id": item_id}
     return StoredItem(item_id, compact(content))
 
 
