@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from engine.agent_actions import AgentActions
+from engine.block_inquiry import describe_block
 from engine.cache.agents import AgentStore
 from engine.cache.block import root_hash
 from engine.cache.checkpoint import max_tokens, sequence_slots
@@ -36,6 +37,7 @@ from engine.runtime.runner import ModelRunner
 from engine.runtime.sampling import make_sampler
 from engine.scheduler import Scheduler, SchedulerLimits
 from engine.sequence import Sequence
+from engine.snapshot import BlockRow
 from engine.stepper import Stepper
 from engine.telemetry import Telemetry
 
@@ -187,6 +189,15 @@ class EngineCore:
         """Tokens a sequence may have: what the model knows, or what the pool can hold."""
         num_fitting = max_tokens(self._spec, self.pool.num_total_blocks)
         return min(self._chat.max_context_tokens, num_fitting)
+
+    def describe_block(self, block_id: int) -> BlockRow:
+        """What is in one block of the pool.
+
+        Raises:
+            InvalidRequestError: There is no such block.
+        """
+        tier = self.persistence.tier if self.persistence else None
+        return describe_block(self.pool, self.agents, self.scheduler, tier, block_id, self._clock())
 
     # Turns
 

@@ -23,7 +23,7 @@ from styles.tokens import (
     Glyphs,
 )
 from widgets.bars import Part, bar, stacked
-from widgets.block_map import state_counts
+from widgets.block_cells import state_counts
 from widgets.format import clean, duration, percent, short_bytes, short_count, shorten
 from widgets.source import SourceSlice
 

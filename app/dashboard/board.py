@@ -16,7 +16,7 @@ from widgets.agents import AgentsPane
 from widgets.batch import BatchPane
 from widgets.block_map import BlockMapPane, BlockMapSlice
 from widgets.event_log import EventsPane
-from widgets.history import Trend
+from widgets.history import History
 from widgets.loading import LoadingPane, LoadingSlice
 from widgets.model import ModelPane, ModelSlice
 from widgets.pane import Pane
@@ -101,11 +101,12 @@ class Board(Container):
         """Draws the selected agent."""
         self.query_one(AgentDetail).update_from(self.detail_of(self.selected))
 
-    def show_trend(self, trend: Trend) -> None:
-        """Draws the charts."""
-        self.query_one(ThroughputPane).update_from(
-            ThroughputSlice(now=self._shown.throughput, trend=trend)
-        )
+    def show_trend(self, history: History, span_s: int) -> None:
+        """Draws the charts, going back so far; nothing where they are hidden."""
+        pane = self.query_one(ThroughputPane)
+        if pane.chart_cells:
+            trend = history.trend(span_s, pane.chart_cells)
+            pane.update_from(ThroughputSlice(now=self._shown.throughput, trend=trend))
 
     def detail_of(self, row: AgentRow | None) -> DetailSlice:
         """What the explainer shows of an agent, as it is now."""

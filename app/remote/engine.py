@@ -13,7 +13,16 @@ from app.agents_client import AgentsClient, RefusedError
 from app.remote.lanes import Lanes
 from app.remote.orders import carry_out
 from app.remote.state_feed import NotStokerError, StateFeed
-from engine.commands import Abort, AgentCommand, Command, EvictIdle, Generate, Note, Shutdown
+from engine.commands import (
+    Abort,
+    AgentCommand,
+    Command,
+    DescribeBlock,
+    EvictIdle,
+    Generate,
+    Note,
+    Shutdown,
+)
 from engine.errors import StokerError, UnavailableError
 from engine.messages import ChatFormat
 from engine.snapshot import EMPTY_SNAPSHOT, EngineSnapshot
@@ -102,12 +111,13 @@ class RemoteEngine:
         """Waits until it is left alone; False on time-out. A question under way is not awaited."""
         return self._is_over.wait(timeout_s)
 
-    def _obey(self, command: AgentCommand) -> None:
+    def _obey(self, command: AgentCommand | DescribeBlock) -> None:
         done: Future[Any] = command.done
         try:
             answer = carry_out(self._client, command)
-            # Whoever hears the answer looks at the picture next.
-            self._look()
+            if not isinstance(command, DescribeBlock):
+                # Whoever hears the answer looks at the picture next.
+                self._look()
             done.set_result(answer)
         except StokerError as error:
             done.set_exception(error)
@@ -149,8 +159,8 @@ class RemoteEngine:
         self._problem = ""
 
 
-def _lane_of(command: AgentCommand) -> object:
+def _lane_of(command: AgentCommand | DescribeBlock) -> object:
     """Commands about one agent keep their order; a slow one holds up nobody else's."""
-    if isinstance(command, EvictIdle):
-        return None
+    if isinstance(command, EvictIdle | DescribeBlock):
+        return type(command)
     return command.namespace, command.agent_id

@@ -10,6 +10,7 @@ from app.agents_client import AgentsClient, ServerError, agent_path
 from engine.commands import (
     AbortAgent,
     AgentCommand,
+    DescribeBlock,
     EvictAgent,
     EvictIdle,
     Eviction,
@@ -23,9 +24,10 @@ from engine.commands import (
     WarmAgent,
 )
 from engine.errors import ArchiveError
+from engine.snapshot import BlockRow, RowReader
 
 
-def carry_out(client: AgentsClient, command: AgentCommand) -> object:
+def carry_out(client: AgentsClient, command: AgentCommand | DescribeBlock) -> object:
     """Has a command carried out; returns what its future resolves to.
 
     Raises:
@@ -33,6 +35,9 @@ def carry_out(client: AgentsClient, command: AgentCommand) -> object:
     """
     try:
         match command:
+            case DescribeBlock():
+                body = client.get(f"/admin/blocks/{command.block_id}")
+                return RowReader().row(BlockRow, body)
             case EvictIdle():
                 return _eviction(client.post("/admin/evict-idle"))
             case ExportAgent():

@@ -12,6 +12,7 @@ from engine.commands import (
     Abort,
     AbortAgent,
     Command,
+    DescribeBlock,
     EvictAgent,
     EvictIdle,
     Eviction,
@@ -41,6 +42,7 @@ from engine.snapshot import (
     AgentRow,
     AgentStatus,
     BatchRow,
+    BlockRow,
     DeviceRow,
     DiskRow,
     EngineEvent,
@@ -221,7 +223,7 @@ class WordEngine:
                 self._is_stopping.set()
             case EvictAgent() | PinAgent() | WarmAgent() | ForkAgent():
                 self._act(command)
-            case AbortAgent() | EvictIdle():
+            case AbortAgent() | EvictIdle() | DescribeBlock():
                 self._clear(command)
             case RemoveAgent() | ExportAgent():
                 self._let_go(command)
@@ -247,7 +249,19 @@ class WordEngine:
         else:
             command.done.set_result(command.fork_id or f"{command.agent_id}-fork-1")
 
-    def _clear(self, command: AbortAgent | EvictIdle) -> None:
+    def _describe(self, command: DescribeBlock) -> None:
+        if command.block_id < self.snapshot.pool.num_total_blocks:
+            block = BlockRow(
+                block_id=command.block_id, block_hash="3fa9", num_tokens=256, owners=("repo-a",)
+            )
+            command.done.set_result(block)
+        else:
+            command.done.set_exception(InvalidRequestError("there is no such block"))
+
+    def _clear(self, command: AbortAgent | EvictIdle | DescribeBlock) -> None:
+        if isinstance(command, DescribeBlock):
+            self._describe(command)
+            return
         if isinstance(command, EvictIdle):
             command.done.set_result(EVICTION)
             return

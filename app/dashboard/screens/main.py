@@ -16,7 +16,7 @@ from textual.message import Message
 from app.dashboard.action import LIVE, Power
 from app.dashboard.actions import ACTIONS, bindings, key_hints, offered
 from app.dashboard.board import UP, Board, max_context_tokens
-from app.dashboard.dispatch import CommandAnswered
+from app.dashboard.dispatch import BlockDescribed, CommandAnswered
 from app.dashboard.palette import DashboardCommands
 from app.dashboard.screens.detail import DetailScreen
 from app.dashboard.screens.replay_keys import ReplayKeys
@@ -31,7 +31,7 @@ from widgets.banner import Banner
 from widgets.block_map import BlockMapPane
 from widgets.event_log import LatestEvent
 from widgets.header import Header, header_slice
-from widgets.history import History
+from widgets.history import SPANS_S, History
 from widgets.key_bar import KeyBar
 from widgets.lane_list import LaneList
 from widgets.pane import Pane
@@ -44,7 +44,6 @@ HELP = "help"
 POLL_S = 0.25
 SAMPLE_S = 1.0
 POLLS_PER_TABLE = 2
-COLUMN_SPANS_S = (1, 10, 60)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +104,7 @@ class MainScreen(ReplayKeys):
         self._num_polls = 0
         self._are_tables_stale = False
         self._sampled_at = settings.clock()
-        self._column_s = COLUMN_SPANS_S[0]
+        self._span_s = SPANS_S[0]
         self._is_paused = False
         self._source = SourceSlice()
         self._replay = settings.replay
@@ -201,7 +200,7 @@ class MainScreen(ReplayKeys):
 
     def _draw_trend(self) -> None:
         history = self._settings.history if self._replay is None else self._replay.history
-        self._board.show_trend(history.trend(self._column_s))
+        self._board.show_trend(history, self._span_s)
 
     def _draw_everything(self) -> None:
         self._shown = self._engine.snapshot
@@ -221,6 +220,14 @@ class MainScreen(ReplayKeys):
             answer.text, severity="error" if answer.is_error else "information", markup=False
         )
         self.refresh_now()
+
+    def on_block_map_pane_asked(self, question: BlockMapPane.Asked) -> None:
+        """Somebody points at a block."""
+        self._dispatch.describe_block(question.block_id)
+
+    def on_block_described(self, answer: BlockDescribed) -> None:
+        """Shows what is in the block."""
+        self._board.query_one(BlockMapPane).take_answer(answer.block_id, answer.block)
 
     def on_lane_list_moved(self) -> None:
         """Another agent is selected."""
@@ -255,8 +262,8 @@ class MainScreen(ReplayKeys):
 
     def action_chart_span(self) -> None:
         """Next span of the charts."""
-        at = COLUMN_SPANS_S.index(self._column_s)
-        self._column_s = COLUMN_SPANS_S[(at + 1) % len(COLUMN_SPANS_S)]
+        at = SPANS_S.index(self._span_s)
+        self._span_s = SPANS_S[(at + 1) % len(SPANS_S)]
         self._draw_trend()
 
     def action_maximise(self) -> None:
