@@ -18,9 +18,11 @@ from textual.worker import get_current_worker
 from app.dashboard.action import LIVE, Power
 from app.dashboard.actions import offered
 from app.dashboard.departure import WATCH_S, is_hung_up, leave_on_signals
+from app.dashboard.log_rows import LogRows
 from app.dashboard.screens.help import HelpScreen
 from app.dashboard.screens.main import HELP, MainScreen, MainSettings
 from app.dashboard.source import Source
+from app.logs import LogRing
 from app.paths import find_paths
 from app.recording.replay import Replay
 from engine.commands import Shutdown
@@ -60,6 +62,8 @@ class StokerApp(App[bool]):
             None for one that is.
         replay: The engine, where it is a recording.
         powers: What the dashboard can do; the other actions are not offered.
+        log: Keeps the newest lines of this process's log; None where that tells nothing of the
+            engine.
         is_at_terminal: Whether it is drawn on a real terminal, and leaves in good order with it.
     """
 
@@ -91,6 +95,7 @@ class StokerApp(App[bool]):
         source: Source | None = None,
         replay: Replay | None = None,
         powers: frozenset[Power] = LIVE,
+        log: LogRing | None = None,
         is_at_terminal: bool = False,
     ) -> None:
         super().__init__()
@@ -110,6 +115,7 @@ class StokerApp(App[bool]):
             base_url=base_url or f"http://{address}",
             source=source or replay,
             replay=replay,
+            log=LogRows(log) if log is not None else None,
             powers=powers,
         )
         self.set_class(plain_glyphs, "-plain", update=False)

@@ -9,13 +9,14 @@ from textual.app import ComposeResult
 from textual.containers import Container
 from textual.reactive import reactive
 
+from app.dashboard.log_rows import LogRows
 from engine.snapshot import EMPTY_SNAPSHOT, AgentRow, EngineSnapshot, EngineStatus
 from styles.tokens import UNICODE, Glyphs
 from widgets.agent_detail import AgentDetail, DetailSlice
 from widgets.agents import AgentsPane
 from widgets.batch import BatchPane
 from widgets.block_map import BlockMapPane, BlockMapSlice
-from widgets.event_log import EventsPane
+from widgets.event_pane import EventsPane, EventsSlice
 from widgets.history import History
 from widgets.loading import LoadingPane, LoadingSlice
 from widgets.model import ModelPane, ModelSlice
@@ -39,14 +40,18 @@ class Board(Container):
     Args:
         base_url: Of the API, for the lines that are shown to be pasted.
         zone: Of the times shown; None is the machine's own.
+        log: The log of this process; None where that tells nothing of the engine.
     """
 
     glyphs: reactive[Glyphs] = reactive(UNICODE)
 
-    def __init__(self, base_url: str, zone: tzinfo | None = None) -> None:
+    def __init__(
+        self, base_url: str, zone: tzinfo | None = None, log: LogRows | None = None
+    ) -> None:
         super().__init__(id="board")
         self._base_url = base_url
         self._zone = zone
+        self._log = log
         self._shown: EngineSnapshot = EMPTY_SNAPSHOT
         self._prefill_tok_s = 0.0
         self._maximised: Pane[Any] | None = None
@@ -76,12 +81,18 @@ class Board(Container):
         self._prefill_tok_s = max(self._prefill_tok_s, snapshot.throughput.prefill_tok_s)
         self._choose_stage()
         self.query_one(BatchPane).update_from(snapshot.batch)
-        self.query_one(EventsPane).update_from(snapshot.events)
+        self._show_events()
         self.query_one(ModelPane).update_from(
             ModelSlice(
                 model=snapshot.model_detail, device=snapshot.device_detail, disk=snapshot.disk
             )
         )
+
+    def _show_events(self) -> None:
+        pane, log = self.query_one(EventsPane), self._log
+        # The log is looked through only while somebody reads it.
+        rows = (log.rows if pane.shows_log else ()) if log is not None else None
+        pane.update_from(EventsSlice(events=self._shown.events, log=rows))
 
     def show_tables(self) -> None:
         """Draws the agents and the block map of the snapshot last shown."""

@@ -17,6 +17,7 @@ from app.dashboard.action import LIVE, Power
 from app.dashboard.actions import ACTIONS, bindings, key_hints, offered
 from app.dashboard.board import UP, Board, max_context_tokens
 from app.dashboard.dispatch import BlockDescribed, CommandAnswered
+from app.dashboard.log_rows import LogRows
 from app.dashboard.palette import DashboardCommands
 from app.dashboard.screens.detail import DetailScreen
 from app.dashboard.screens.replay_keys import ReplayKeys
@@ -61,6 +62,7 @@ class MainSettings:
         base_url: Where clients reach the API.
         source: Tells of an engine that is not in this process; None for one that is.
         replay: The engine, where it is a recording.
+        log: The log of this process; None where that tells nothing of the engine.
         powers: What the dashboard can do; the other actions are not offered.
     """
 
@@ -74,6 +76,7 @@ class MainSettings:
     base_url: str
     source: Source | None = None
     replay: Replay | None = None
+    log: LogRows | None = None
     powers: frozenset[Power] = LIVE
 
     @property
@@ -121,7 +124,7 @@ class MainScreen(ReplayKeys):
         settings = self._settings
         yield Header()
         yield Banner()
-        yield Board(settings.base_url, settings.zone)
+        yield Board(settings.base_url, settings.zone, settings.log)
         yield PoolLine()
         yield LatestEvent(settings.zone)
         yield KeyBar(key_hints(self.offered))
