@@ -102,6 +102,16 @@ def _chart_line(
     return Content.assemble(*merged(pieces))
 
 
+def chart_parts(samples: Sequence[float], width: int, style: str, glyphs: Glyphs) -> list[Part]:
+    """A chart of one line as parts; blank where nothing was sampled or all of it is zero."""
+    if not any(samples):
+        return [(" " * width, "")]
+    levels, shown = glyphs.spark, list(samples)[-width:]
+    top, steps = max(shown) or 1.0, len(glyphs.spark)
+    text = "".join(levels[max(0, round(value / top * steps) - 1)] for value in shown)
+    return [(f"{text:>{width}}", style)]
+
+
 def merged(pieces: Sequence[Part]) -> list[Part]:
     """Neighbours of one style as one piece."""
     merged: list[Part] = []

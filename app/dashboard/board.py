@@ -14,7 +14,7 @@ from engine.snapshot import EMPTY_SNAPSHOT, AgentRow, EngineSnapshot, EngineStat
 from styles.tokens import UNICODE, Glyphs
 from widgets.agent_detail import AgentDetail, DetailSlice
 from widgets.agents import AgentsPane
-from widgets.batch import BatchPane
+from widgets.batch import BatchPane, batch_slice
 from widgets.block_map import BlockMapPane, BlockMapSlice
 from widgets.event_pane import EventsPane, EventsSlice
 from widgets.history import History
@@ -80,7 +80,7 @@ class Board(Container):
         # The rate fades after a prefill, so what a recompute takes is judged by the best one seen.
         self._prefill_tok_s = max(self._prefill_tok_s, snapshot.throughput.prefill_tok_s)
         self._choose_stage()
-        self.query_one(BatchPane).update_from(snapshot.batch)
+        self.query_one(BatchPane).update_from(batch_slice(snapshot))
         self._show_events()
         self.query_one(ModelPane).update_from(
             ModelSlice(
@@ -111,6 +111,10 @@ class Board(Container):
     def show_detail(self) -> None:
         """Draws the selected agent."""
         self.query_one(AgentDetail).update_from(self.detail_of(self.selected))
+
+    def sample(self) -> None:
+        """Takes note of how fast every agent is at this second."""
+        self.query_one(AgentsPane).lanes.recent.add(self._shown.agents)
 
     def show_trend(self, history: History, span_s: int) -> None:
         """Draws the charts, going back so far; nothing where they are hidden."""

@@ -12,11 +12,13 @@ from engine.snapshot import NO_OWNER, AgentRow, AgentStatus, BlockState, Through
 from styles.tokens import ASCII, UNICODE
 from widgets.agent_detail import is_on_disk, lost_tokens, recompute_words, reread_bytes
 from widgets.bars import bar, chart, stacked
+from widgets.batch import _listed
 from widgets.block_cells import aggregate, blocks_per_cell, grid_for, state_counts
 from widgets.format import context_limit, duration, percent, rate, seconds, short_bytes, short_count
 from widgets.history import MAX_COLUMNS, MAX_SAMPLES, SPANS_S, History
 from widgets.key_bar import KeyBar, KeyHint
 from widgets.lanes import lane, layout_for
+from widgets.recent_rates import NUM_SAMPLES, RecentRates
 from widgets.welcome import claude_code_line, launch_line
 
 
@@ -152,6 +154,36 @@ def test_a_lane_is_exactly_as_wide_as_its_layout(width: int) -> None:
     for row in (*SCENES["busy"]().agents, *SCENES["disk_off"]().agents):
         text = "".join(part for part, _ in lane(row, layout, UNICODE))
         assert Content(text).cell_length == width
+
+
+def test_recent_rates_are_kept_for_those_that_did_something() -> None:
+    recent = RecentRates()
+    busy = AgentRow(agent_id="a", decode_tok_s=4.0)
+    rested = replace(busy, decode_tok_s=0.0)
+    recent.add((AgentRow(agent_id="b"), busy))
+    recent.add((AgentRow(agent_id="b"), rested))
+    assert (recent.of(busy.key), recent.of(("", "b"))) == ((4.0, 0.0), ())
+    for _ in range(NUM_SAMPLES):
+        recent.add((rested,))
+    assert recent.of(busy.key) == ()
+    recent.add((busy,))
+    recent.add(())
+    assert recent.of(busy.key) == ()
+
+
+def test_a_lane_shows_recent_rates_where_it_is_wide() -> None:
+    row = SCENES["busy"]().agents[0]
+    layout = layout_for(140)
+    text = "".join(part for part, _ in lane(row, layout, UNICODE, (1.0, 8.0, 4.0)))
+    assert "▁█▄" in text
+    assert Content(text).cell_length == 140
+
+
+def test_who_holds_whom_back_is_named() -> None:
+    names = ("claude repo-a", "codex 7f31", "a\x1b[31mb")
+    assert _listed(names, 40, "…") == "claude repo-a, codex 7f31, a\ufffd[31mb"
+    assert _listed(names, 30, "…") == "claude repo-a, codex 7f31 +1"
+    assert _listed(("a" * 60,), 20, "…") == "a" * 14 + "…"
 
 
 def test_history_columns_stay_put_when_time_goes_on() -> None:

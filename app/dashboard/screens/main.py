@@ -175,6 +175,7 @@ class MainScreen(ReplayKeys):
         now = self._settings.clock()
         if now - self._sampled_at >= SAMPLE_S / 2:
             self._sampled_at = now
+            self._board.sample()
             snapshot = self._engine.snapshot
             if snapshot.status in UP and self._replay is None:
                 self._settings.history.add(snapshot.throughput)
@@ -193,6 +194,7 @@ class MainScreen(ReplayKeys):
         self.query_one(Header).shown = header_slice(
             self._shown,
             self._settings.address,
+            self._settings.base_url,
             self._source,
             is_paused=self._is_paused,
             is_readonly=self._settings.is_readonly,
