@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from engine.cache.agent import Agent
 from engine.cache.agents import AgentStore
 from engine.cache.block import KVBlock
-from engine.cache.disk.tier import DiskTier
 from engine.cache.pool import BlockPool
 from engine.errors import InvalidRequestError
 from engine.sequence import Sequence
@@ -20,7 +19,7 @@ def describe_block(
     pool: BlockPool,
     agents: AgentStore,
     turns: Iterable[Sequence],
-    tier: DiskTier | None,
+    has_on_disk: Callable[[bytes], bool],
     block_id: int,
     now_s: float,
 ) -> BlockRow:
@@ -33,7 +32,7 @@ def describe_block(
         pool: The pool.
         agents: All agents.
         turns: Every sequence, running or waiting.
-        tier: Knows what is on disk; None without a warm tier.
+        has_on_disk: Whether the content of that hash is on disk.
         block_id: Its place in the block map.
         now_s: Monotonic seconds.
 
@@ -60,7 +59,7 @@ def describe_block(
         block_hash=name.hex() if name is not None else "",
         num_tokens=len(block.token_ids),
         num_slots=block.num_slots,
-        is_on_disk=tier is not None and name is not None and tier.has(name),
+        is_on_disk=name is not None and has_on_disk(name),
         owners=tuple(_title(agent) for agent in holders[:MAX_OWNERS_NAMED]),
         num_owners=len(holders),
         idle_s=_idle_s(busy, resting, now_s),

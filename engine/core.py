@@ -40,10 +40,15 @@ from engine.sequence import Sequence
 from engine.snapshot import BlockRow
 from engine.stepper import Stepper
 from engine.telemetry import Telemetry
+from engine.turn_actions import TurnActions
 
 
 def _at_once(action: Callable[[], None]) -> None:
     action()
+
+
+def _has_nothing(_block_hash: bytes) -> bool:
+    return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,8 +133,9 @@ class EngineCore:
             self.persistence,
             lambda: self.max_context_tokens,
         )
+        turns = TurnActions(self.agents, self.stepper, parts.telemetry)
         self.actions = AgentActions(
-            self.agents, self.persistence, parts.telemetry, clock, self.abort_agent, parts.post
+            self.agents, self.persistence, parts.telemetry, clock, turns, parts.post
         )
 
     def _explainer(self, parts: CoreParts) -> Explainer:
@@ -196,8 +202,10 @@ class EngineCore:
         Raises:
             InvalidRequestError: There is no such block.
         """
-        tier = self.persistence.tier if self.persistence else None
-        return describe_block(self.pool, self.agents, self.scheduler, tier, block_id, self._clock())
+        has_on_disk = self.persistence.tier.has if self.persistence else _has_nothing
+        return describe_block(
+            self.pool, self.agents, self.scheduler, has_on_disk, block_id, self._clock()
+        )
 
     # Turns
 
@@ -217,6 +225,7 @@ class EngineCore:
             request.agent_id, request.prompt_token_ids, request.agent_hint, request.namespace
         )
         agent.protocol = request.protocol
+        agent.is_short_lived = request.is_short_lived
         sequence = Sequence(
             request=request,
             sink=command.sink,
@@ -270,21 +279,6 @@ class EngineCore:
             if sequence.request.request_id == request_id:
                 self.stepper.abort(sequence, reason)
                 return
-
-    def abort_agent(self, agent_id: str, namespace: str = "") -> int:
-        """Ends every turn of an agent.
-
-        Returns:
-            How many there were.
-
-        Raises:
-            AgentNotFoundError: There is no such agent.
-        """
-        agent = self.agents.get(agent_id, namespace)
-        ended = [sequence for sequence in self.scheduler if sequence.agent is agent]
-        for sequence in ended:
-            self.stepper.abort(sequence, "aborted by hand")
-        return len(ended)
 
     def abort_all(self, error: StokerError | None = None) -> None:
         """Ends every turn, with an error if one is given."""

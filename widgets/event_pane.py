@@ -51,7 +51,7 @@ class EventsPane(Pane[EventsSlice]):
         Binding("home,g", "newest", "Newest", show=False),
         Binding("end,G", "oldest", "Oldest", show=False),
         Binding("v", "next_level", "Level", show=False),
-        Binding("L", "toggle_log", "Log", show=False),
+        Binding("l", "toggle_log", "Log", show=False),
         Binding("slash", "open_filter", "Filter", show=False),
     ]
 

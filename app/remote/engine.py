@@ -21,6 +21,7 @@ from engine.commands import (
     EvictIdle,
     Generate,
     Note,
+    SetBatchWindow,
     Shutdown,
 )
 from engine.errors import StokerError, UnavailableError
@@ -161,6 +162,8 @@ class RemoteEngine:
 
 def _lane_of(command: AgentCommand | DescribeBlock) -> object:
     """Commands about one agent keep their order; a slow one holds up nobody else's."""
-    if isinstance(command, EvictIdle | DescribeBlock):
-        return type(command)
+    if isinstance(command, DescribeBlock):
+        return DescribeBlock
+    if isinstance(command, EvictIdle | SetBatchWindow):
+        return None
     return command.namespace, command.agent_id

@@ -89,17 +89,17 @@ async def test_log_lines_are_listed_among_events_on_demand() -> None:
         app.screen.query_one(EventsPane).focus()
         await pilot.pause()
         assert "of the log" not in screen_text(app)
-        await pilot.press("L")
+        await pilot.press("l")
         engine.send(Note(kind="new", text="something happened"))
         await until(pilot, lambda: r"a line \x1b[31m[b]of the log" in screen_text(app))
         assert "events and log" in screen_text(app)
         assert "disk" in screen_text(app)
-        await pilot.press("L")
+        await pilot.press("l")
         await until(pilot, lambda: "of the log" not in screen_text(app))
 
 
 async def test_an_engine_elsewhere_has_its_log_elsewhere() -> None:
     async with dashboard() as (pilot, app, _):
         app.screen.query_one(EventsPane).focus()
-        await pilot.press("L")
+        await pilot.press("l")
         await until(pilot, lambda: any("own machine" in text for text in toasts(app)))
