@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from textual.content import Content
+from textual.message import Message
 
 from engine.snapshot import ThroughputRow
 from styles.tokens import BRIGHT, DIM, DISK, GOOD, MUTED, WARN, WORKING
@@ -44,6 +45,13 @@ class ThroughputPane(Pane[ThroughputSlice]):
     def chart_cells(self) -> int:
         """Width of the charts; 0 while the pane is hidden."""
         return self.content_size.width if self.is_on_screen else 0
+
+    class Resized(Message):
+        """There is room for other columns now."""
+
+    def on_resize(self) -> None:
+        """Asks for columns that fit."""
+        self.post_message(self.Resized())
 
     def on_mount(self) -> None:
         """Says how far back the charts go."""

@@ -83,10 +83,6 @@ class MainScreen(SystemKeys):
         self.set_interval(POLL_S, self._poll)
         self.set_interval(SAMPLE_S, self._sample)
 
-    def on_resize(self) -> None:
-        """The charts' span depends on the width."""
-        self.call_after_refresh(self.draw_trend)
-
     def _use_glyphs(self, glyphs: Glyphs) -> None:
         self._board.glyphs = glyphs
         self.query_one(Header).glyphs = glyphs
@@ -183,6 +179,10 @@ class MainScreen(SystemKeys):
         if answer.evicted:
             self._evictions.add(answer.evicted)
         self.refresh_now()
+
+    def on_throughput_pane_resized(self) -> None:
+        """The charts' columns depend on the width."""
+        self.draw_trend()
 
     def on_block_map_pane_asked(self, question: BlockMapPane.Asked) -> None:
         """Somebody points at a block."""
