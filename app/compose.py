@@ -130,7 +130,7 @@ def run_dashboard(settings: Settings, *, is_readonly: bool, record: Path | None)
         DataFolderInUseError: Another Stoker has the data folder; nothing was drawn.
     """
     paths = find_paths()
-    set_up_logging(paths.log_dir, settings.log_level)
+    log = set_up_logging(paths.log_dir, settings.log_level)
     engine = build_engine(settings, paths)
     api = build_api(settings, engine)
     if disk := _disk(settings, paths):
@@ -150,6 +150,7 @@ def run_dashboard(settings: Settings, *, is_readonly: bool, record: Path | None)
             address=address,
             plain_glyphs=settings.plain_glyphs or has_plain_glyphs(),
             start=start,
+            log=log,
             is_at_terminal=True,
             theme=settings.given_theme,
             habits_path=paths.habits_file,

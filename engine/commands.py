@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from engine.request import DeltaSink, Request
+from engine.snapshot import BlockRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -292,6 +293,20 @@ class ImportAgent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DescribeBlock:
+    """Tell what is in one block of the pool.
+
+    Attributes:
+        block_id: Its place in the block map.
+        done: Resolves to what is there; fails with InvalidRequestError where the pool has no such
+            place.
+    """
+
+    block_id: int
+    done: Future[BlockRow] = field(default_factory=Future)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
     """Put an event into the engine's ring, so that what the edge decided is visible too.
 
@@ -329,4 +344,4 @@ AgentCommand = (
     | ExportAgent
     | ImportAgent
 )
-Command = Generate | Abort | AgentCommand | Note | Shutdown
+Command = Generate | Abort | AgentCommand | DescribeBlock | Note | Shutdown

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from engine.agent_actions import AgentActions
+from engine.block_inquiry import describe_block
 from engine.cache.agents import AgentStore
 from engine.cache.block import root_hash
 from engine.cache.checkpoint import max_tokens, sequence_slots
@@ -37,6 +38,7 @@ from engine.runtime.sampling import make_sampler
 from engine.scheduler import Scheduler, SchedulerLimits
 from engine.sequence import Sequence
 from engine.shortage import Shortage
+from engine.snapshot import BlockRow
 from engine.stepper import Stepper
 from engine.telemetry import Telemetry
 from engine.turn_actions import TurnActions
@@ -44,6 +46,10 @@ from engine.turn_actions import TurnActions
 
 def _at_once(action: Callable[[], None]) -> None:
     action()
+
+
+def _has_nothing(_block_hash: bytes) -> bool:
+    return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,6 +202,17 @@ class EngineCore:
         """Tokens a sequence may have: what the model knows, or what the pool can hold."""
         num_fitting = max_tokens(self._spec, self.pool.num_total_blocks)
         return min(self._chat.max_context_tokens, num_fitting)
+
+    def describe_block(self, block_id: int) -> BlockRow:
+        """What is in one block of the pool.
+
+        Raises:
+            InvalidRequestError: There is no such block.
+        """
+        has_on_disk = self.persistence.tier.has if self.persistence else _has_nothing
+        return describe_block(
+            self.pool, self.agents, self.scheduler, has_on_disk, block_id, self._clock()
+        )
 
     # Turns
 

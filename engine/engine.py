@@ -15,6 +15,7 @@ from engine.answer import answer
 from engine.commands import (
     Abort,
     Command,
+    DescribeBlock,
     Generate,
     Note,
     Shutdown,
@@ -212,6 +213,8 @@ class Engine:
                 answer(command.admitted, lambda: self._submit(command))
             case Abort():
                 core.abort(command.request_id, command.reason)
+            case DescribeBlock():
+                answer(command.done, lambda: core.describe_block(command.block_id))
             case Note():
                 self._telemetry.note(command.kind, command.text, command.level)
             case Shutdown():
@@ -247,6 +250,8 @@ class Engine:
         if not at_once and now_s - self._published_s < PUBLISH_S:
             return
         self._published_s = now_s
+        parts = self._loaded.snapshot_parts(now_s) if self._loaded is not None else {}
+        pool_use = parts["pool"].use if parts else 0.0
         shared: dict[str, Any] = {
             "step": self._num_steps,
             "time": time.time(),
@@ -254,12 +259,10 @@ class Engine:
             "status": self._status,
             "status_text": self._status_text,
             "progress": self._progress,
-            "throughput": self._telemetry.row(now_s),
+            "throughput": self._telemetry.row(now_s, pool_use),
             "events": self._telemetry.events,
         }
-        if self._loaded is not None:
-            shared.update(self._loaded.snapshot_parts(now_s))
-        self._snapshot = EngineSnapshot(**shared)
+        self._snapshot = EngineSnapshot(**shared, **parts)
 
     def _die(self, reason: str) -> None:
         self._telemetry.note("error", f"the engine stopped: {reason}", "error")

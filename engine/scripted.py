@@ -18,6 +18,7 @@ from engine.commands import (
     AbortAgent,
     AgentCommand,
     Command,
+    DescribeBlock,
     EvictAgent,
     EvictIdle,
     Eviction,
@@ -39,6 +40,7 @@ from engine.commands import (
 )
 from engine.errors import DrainingError, StokerError, UnavailableError
 from engine.messages import ChatFormat
+from engine.scripted_blocks import describe_block
 from engine.snapshot import EMPTY_SNAPSHOT, EngineSnapshot, EngineStatus
 
 Clock = Callable[[], float]
@@ -151,6 +153,10 @@ class ScriptedEngine:
         match command:
             case Generate():
                 self._answer(command.admitted, _refuse_generation)
+            case DescribeBlock():
+                self._answer(
+                    command.done, lambda: describe_block(self._advance(), command.block_id)
+                )
             case Note():
                 scene.note(command.kind, command.text, command.level)
             case Shutdown():

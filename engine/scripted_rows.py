@@ -95,9 +95,13 @@ def batch_row(
 
 
 def throughput_row(
-    totals: ThroughputRow, ttfts: Sequence[float], total_decode_tok_s: float, prefill_tok_s: float
+    totals: ThroughputRow,
+    ttfts: Sequence[float],
+    total_decode_tok_s: float,
+    prefill_tok_s: float,
+    pool_use: float,
 ) -> ThroughputRow:
-    """Rates now and quantiles of the latest times to first token."""
+    """Rates now, quantiles of the latest times to first token, and how full the pool is."""
     ordered = sorted(ttfts)
     return dataclasses.replace(
         totals,
@@ -105,6 +109,7 @@ def throughput_row(
         decode_tok_s=total_decode_tok_s,
         ttft_p50_s=ordered[len(ordered) // 2] if ordered else None,
         ttft_p95_s=ordered[int(len(ordered) * 0.95)] if ordered else None,
+        pool_use=pool_use,
     )
 
 

@@ -39,7 +39,8 @@ class StillScene:
     """
 
     def __init__(self, snapshot: EngineSnapshot) -> None:
-        self._shown = snapshot
+        throughput = dataclasses.replace(snapshot.throughput, pool_use=snapshot.pool.use)
+        self._shown = dataclasses.replace(snapshot, throughput=throughput)
 
     def advance(self, now_s: float) -> EngineSnapshot:
         """Shows the state; time does not move it."""

@@ -261,6 +261,7 @@ class DemoWorld(ScriptedAgents):
         is_prefilling = self._prefiller is not None
         rate = decode_rate(self._step, num_decoding, is_prefilling=is_prefilling)
         prefill_tok_s = PREFILL_TOK_S - (self._step * 13) % 37 if is_prefilling else 0.0
+        pool = pool_row(self._memory, actors) if is_loaded else PoolRow()
         return EngineSnapshot(
             step=self._step,
             time=self._epoch_s + self._now_s,
@@ -272,11 +273,11 @@ class DemoWorld(ScriptedAgents):
             device=DEVICE.name,
             model_detail=MODEL if is_loaded else None,
             device_detail=DEVICE,
-            pool=pool_row(self._memory, actors) if is_loaded else PoolRow(),
+            pool=pool,
             disk=self._memory.disk.row if is_loaded else DiskRow(),
             batch=batch_row(actors, self._prefiller, self._now_s, self._step, self._window_ms),
             throughput=throughput_row(
-                self._totals, self._ttfts, rate * num_decoding, prefill_tok_s
+                self._totals, self._ttfts, rate * num_decoding, prefill_tok_s, pool.use
             ),
             agents=tuple(agent_row(a, self._memory, self._now_s, rate) for a in actors),
             events=tuple(self._events),

@@ -114,8 +114,13 @@ class Telemetry:
         """A turn ended, however."""
         self._num_turns += 1
 
-    def row(self, now_s: float) -> ThroughputRow:
-        """Rates and totals now."""
+    def row(self, now_s: float, pool_use: float = 0.0) -> ThroughputRow:
+        """Rates and totals now.
+
+        Args:
+            now_s: Monotonic seconds.
+            pool_use: Share of the pool that is held, 0-1.
+        """
         ordered = sorted(self._ttft_s)
         return ThroughputRow(
             prefill_tok_s=self._prefill.per_busy_second(now_s),
@@ -128,6 +133,7 @@ class Telemetry:
             num_lost_tokens=self._num_lost_tokens,
             num_generated_tokens=self._num_generated_tokens,
             num_turns=self._num_turns,
+            pool_use=pool_use,
         )
 
 

@@ -21,6 +21,7 @@ DISK = "$secondary"
 WARN = "$warning"
 BRAND = "$accent"
 BAD = "$error"
+CURSOR = "bold reverse $accent"
 
 AGENT_ROLE: dict[AgentStatus, str] = {
     AgentStatus.QUEUED: PLAIN,

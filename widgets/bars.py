@@ -56,11 +56,13 @@ def chart(
     style: str,
     glyphs: Glyphs,
     strength: int = 100,
+    top: float | None = None,
 ) -> list[Content]:
     """A column chart, newest sample at the right edge, ``height`` lines.
 
-    The scale runs from zero to the largest sample shown. A column of zero keeps a faint base
-    line, so that a pause is seen as a pause. Lower lines are fainter, so that peaks stand out.
+    The scale runs from zero to ``top``, or to the largest sample shown. A column of zero keeps
+    a faint base line, so that a pause is seen as a pause. Lower lines are fainter, so that peaks
+    stand out.
 
     Args:
         samples: Oldest first.
@@ -69,11 +71,12 @@ def chart(
         style: Name of a colour, without attributes.
         glyphs: For the levels.
         strength: Of the colour at the top, in percent.
+        top: The value that fills the height; None takes the largest shown.
     """
     levels = glyphs.spark
     steps = len(levels)
     shown = list(samples)[-width:]
-    top = max(shown, default=0.0)
+    top = max(shown, default=0.0) if top is None else top
     filled = [round(value / top * height * steps) if top > 0 else 0 for value in shown]
     filled = [max(count, int(value > 0)) for count, value in zip(filled, shown, strict=True)]
     lines = []
@@ -97,6 +100,16 @@ def _chart_line(
         else:
             pieces.append((levels[0] if is_bottom else " ", TRACK))
     return Content.assemble(*merged(pieces))
+
+
+def chart_parts(samples: Sequence[float], width: int, style: str, glyphs: Glyphs) -> list[Part]:
+    """A chart of one line as parts; blank where nothing was sampled or all of it is zero."""
+    if not any(samples):
+        return [(" " * width, "")]
+    levels, shown = glyphs.spark, list(samples)[-width:]
+    top, steps = max(shown) or 1.0, len(glyphs.spark)
+    text = "".join(levels[max(0, round(value / top * steps) - 1)] for value in shown)
+    return [(f"{text:>{width}}", style)]
 
 
 def merged(pieces: Sequence[Part]) -> list[Part]:

@@ -5,28 +5,38 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from textual import events
+from textual.binding import Binding, BindingType
 from textual.content import Content
+from textual.message import Message
 from textual.reactive import reactive
 
-from engine.snapshot import NO_OWNER, BlockState, PoolRow
+from engine.snapshot import NO_OWNER, BlockRow, BlockState, PoolRow
 from styles.tokens import (
-    BLOCK_ORDER,
     BLOCK_ROLE,
     BLOCK_WORD,
     BRIGHT,
+    CURSOR,
     MUTED,
     OWNER_COLOURS,
     Glyphs,
 )
 from widgets.bars import Part, merged
+from widgets.block_cells import (
+    GAPPED_CELL_WIDTH,
+    Cell,
+    Grid,
+    aggregate,
+    grid_for,
+    state_counts,
+)
+from widgets.block_words import many_blocks_lines, one_block_lines
 from widgets.format import short_bytes, short_count, short_ids, shorten
 from widgets.pane import Pane
 
 MAX_LEGEND_LINES = 2
-MAX_CELL_WIDTH = 5
-GAPPED_CELL_WIDTH = 3
 NAME_CELLS = 18
 EVICTIONS_FROM = 68
 
@@ -46,75 +56,121 @@ class BlockMapSlice:
     num_pending: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One cell of the map.
-
-    Attributes:
-        state: The state that most of its blocks in use have; FREE when none is in use.
-        owner: The owner of most of those, or NO_OWNER.
-    """
-
-    state: BlockState
-    owner: int
-
-
-def aggregate(states: bytes, owners: bytes, num_cells: int) -> list[Cell]:
-    """Cells for the blocks, in order, at most ``num_cells``.
-
-    With more blocks than cells each cell stands for a run of neighbours (the last may be
-    shorter). A cell with any block in use is never drawn as free.
-    """
-    if not states or num_cells <= 0:
-        return []
-    per_cell = blocks_per_cell(len(states), num_cells)
-    if per_cell == 1:
-        return [Cell(BlockState(s), o) for s, o in zip(states, owners, strict=True)]
-    return [
-        _cell(states[start : start + per_cell], owners[start : start + per_cell])
-        for start in range(0, len(states), per_cell)
-    ]
-
-
-def blocks_per_cell(num_blocks: int, num_cells: int) -> int:
-    """How many blocks one cell stands for."""
-    return max(1, -(-num_blocks // max(1, num_cells)))
-
-
-def _cell(states: bytes, owners: bytes) -> Cell:
-    counts = {state: states.count(state) for state in BLOCK_ORDER if state}
-    state = max(counts, key=lambda key: counts[key])
-    if not counts[state]:
-        return Cell(BlockState.FREE, NO_OWNER)
-    owned = Counter(owner for owner, at in zip(owners, states, strict=True) if at == state)
-    return Cell(state, owned.most_common(1)[0][0])
-
-
-def state_counts(states: bytes) -> dict[BlockState, int]:
-    """How many blocks are in each state, in the order of the legend."""
-    return {state: states.count(state) for state in BLOCK_ORDER}
-
-
 class BlockMapPane(Pane[BlockMapSlice]):
     """The map and its legend. ``by_agent`` colours by owner; marks always tell the state."""
 
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left,h", "move(-1, 0)", "Left", show=False),
+        Binding("right,l", "move(1, 0)", "Right", show=False),
+        Binding("up,k", "move(0, -1)", "Up", show=False),
+        Binding("down,j", "move(0, 1)", "Down", show=False),
+        Binding("home,g", "jump(0)", "First", show=False),
+        Binding("end,G", "jump(-1)", "Last", show=False),
+    ]
+
     by_agent: reactive[bool] = reactive(False)
+    cursor: reactive[int | None] = reactive(None)
+    """The cell that is explained; None before anybody pointed at one."""
+
+    class Asked(Message):
+        """Somebody wants to know what is in a block."""
+
+        def __init__(self, block_id: int) -> None:
+            self.block_id = block_id
+            super().__init__()
 
     def __init__(self) -> None:
         super().__init__(BlockMapSlice(), "blocks", widget_id="blocks")
+        self._answer: BlockRow | None = None
+        self._asked: int | None = None
 
     def slice_changed(self) -> None:
         """Names the size of the pool in the border."""
         self._name_border()
+        self._ask()
         self.refresh()
+
+    def on_resize(self) -> None:
+        """Other blocks are under the cursor where cells stand for other blocks."""
+        self._ask()
+
+    def watch_cursor(self) -> None:
+        """Asks what is under it now."""
+        self._ask()
+
+    def take_answer(self, block_id: int, block: BlockRow | None) -> None:
+        """What the engine tells of a block; asks again where another one is wanted by now.
+
+        Args:
+            block_id: The block that was asked for.
+            block: What is in it; None where that cannot be told.
+        """
+        self._asked = None
+        if block_id == self._block_under_cursor:
+            if block != self._answer:
+                self._answer = block
+                self.refresh()
+        else:
+            self._ask()
+
+    def _ask(self) -> None:
+        """Asks about the one block under the cursor; there is one question at a time."""
+        block_id = self._block_under_cursor
+        if self._answer is not None and self._answer.block_id != block_id:
+            self._answer = None
+        if block_id is not None and self._asked is None and self.is_on_screen:
+            self._asked = block_id
+            self.post_message(self.Asked(block_id))
+
+    @property
+    def _block_under_cursor(self) -> int | None:
+        blocks = self._blocks_under_cursor()
+        return blocks.start if blocks is not None and len(blocks) == 1 else None
+
+    def _blocks_under_cursor(self) -> range | None:
+        num_blocks = len(self._slice.pool.block_states)
+        width, height = self.content_size
+        if self.cursor is None or not num_blocks or width <= 0 or height <= 0:
+            return None
+        grid = self._grid(width, height)
+        start = min(self.cursor, grid.num_cells - 1) * grid.blocks_per_cell
+        return range(start, min(start + grid.blocks_per_cell, num_blocks))
+
+    def action_move(self, columns: int, lines: int) -> None:
+        """Moves the cursor; the first time it appears."""
+        num_blocks = len(self._slice.pool.block_states)
+        if not num_blocks:
+            return
+        grid = self._grid(*self.content_size)
+        at = 0 if self.cursor is None else self.cursor + columns + lines * grid.cells_per_line
+        if 0 <= at < grid.num_cells:
+            self.cursor = at
+
+    def action_jump(self, index: int) -> None:
+        """Moves the cursor to the first (0) or last (-1) cell."""
+        if self._slice.pool.block_states:
+            self.cursor = index if index >= 0 else self._grid(*self.content_size).num_cells - 1
+
+    def on_key(self, event: events.Key) -> None:
+        """Escape takes the cursor away."""
+        if event.key == "escape" and self.cursor is not None:
+            event.stop()
+            event.prevent_default()
+            self.cursor = None
 
     def watch_by_agent(self) -> None:
         """Names the colouring in the border."""
         self._name_border()
 
     def on_click(self, event: events.Click) -> None:
-        """Switches the colouring."""
-        self.by_agent = not self.by_agent
+        """Explains the cell under the mouse."""
+        offset = event.get_content_offset(self)
+        if offset is None or not self._slice.pool.block_states:
+            return
+        grid = self._grid(*self.content_size)
+        at = grid.cell_at(offset.x, offset.y)
+        if at is not None:
+            self.cursor = at
 
     def _name_border(self) -> None:
         pool = self._slice.pool
@@ -131,29 +187,53 @@ class BlockMapPane(Pane[BlockMapSlice]):
         pool = self._slice.pool
         if not pool.block_states:
             return [Content.styled("no pool yet: it is sized when a model is loaded", MUTED)]
-        entries = self._owner_legend() if self.by_agent else self._state_legend()
-        legend = _legend(entries, width)
-        map_height = max(1, height - len(legend) - 2)
-        cells = aggregate(pool.block_states, pool.block_owners, width * map_height)
-        cell_width = _cell_width(len(cells), width, map_height)
-        per_line = width // cell_width
+        legend = self._legend(width)
+        grid = self._grid(width, height)
+        cells = aggregate(pool.block_states, pool.block_owners, width * grid.height)
+        per_line = grid.cells_per_line
         lines = [
-            self._line(cells[at : at + per_line], cell_width)
+            self._line(cells[at : at + per_line], at, grid.cell_width)
             for at in range(0, len(cells), per_line)
         ]
-        if len(lines) > 1 and cell_width >= GAPPED_CELL_WIDTH and len(lines) * 2 - 1 <= map_height:
+        if grid.line_step > 1:
             lines = [part for line in lines for part in (line, Content(""))][:-1]
         lines += [Content("")] * (height - len(legend) - 1 - len(lines))
-        return [*lines, *legend, self._scale(width, map_height)]
+        blocks = self._blocks_under_cursor()
+        if blocks is None:
+            return [*lines, *legend, self._scale(width, grid)]
+        # The words take the place of the legend and of the line under it, so nothing moves.
+        return [*lines, *[Content("")] * (len(legend) - 1), *self._explained(blocks, width)]
 
-    def _line(self, cells: Sequence[Cell], cell_width: int) -> Content:
+    def _explained(self, blocks: range, width: int) -> list[Content]:
+        shown = self._slice
+        if len(blocks) > 1:
+            return many_blocks_lines(shown.pool, blocks, shown.agent_ids, width, self.glyphs)
+        is_told = self._answer is not None and self._answer.block_id == blocks.start
+        answer = self._answer if is_told else None
+        return one_block_lines(
+            shown.pool, blocks.start, answer, shown.agent_ids, width, self.glyphs
+        )
+
+    def _legend(self, width: int) -> list[Content]:
+        return _legend(self._owner_legend() if self.by_agent else self._state_legend(), width)
+
+    def _grid(self, width: int, height: int) -> Grid:
+        """How the map is laid out in a pane of that size."""
+        map_height = max(1, height - len(self._legend(width)) - 2)
+        return grid_for(len(self._slice.pool.block_states), width, map_height)
+
+    def _line(self, cells: Sequence[Cell], first: int, cell_width: int) -> Content:
         """Cells side by side; wide ones keep a gap, so that each block is seen."""
         parts: list[Part] = []
         gap = cell_width // GAPPED_CELL_WIDTH
-        for cell in cells:
+        for at, cell in enumerate(cells, first):
             mark = self.glyphs.block[cell.state]
             num_marks = 1 if cell.state is BlockState.FREE else cell_width - gap
-            parts.append((f"{mark * num_marks:<{cell_width}}", self._role(cell)))
+            if at == self.cursor:
+                parts.append((f"{mark * num_marks:<{cell_width - gap}}", CURSOR))
+                parts.append((" " * gap, ""))
+            else:
+                parts.append((f"{mark * num_marks:<{cell_width}}", self._role(cell)))
         return Content.assemble(*merged(parts))
 
     def _role(self, cell: Cell) -> str:
@@ -198,9 +278,8 @@ class BlockMapPane(Pane[BlockMapSlice]):
                 entries.append([(full, colour), (f" {name} ", MUTED), (short_count(count), BRIGHT)])
         return entries
 
-    def _scale(self, width: int, map_height: int) -> Content:
-        pool = self._slice.pool
-        per_cell = blocks_per_cell(pool.num_total_blocks, width * map_height)
+    def _scale(self, width: int, grid: Grid) -> Content:
+        pool, per_cell = self._slice.pool, grid.blocks_per_cell
         unit = "1 cell = 1 block" if per_cell == 1 else f"1 cell = {per_cell} blocks"
         num_pending = self._slice.num_pending
         return Content.assemble(
@@ -210,16 +289,6 @@ class BlockMapPane(Pane[BlockMapSlice]):
             (f"   {pool.num_evictions} evictions" if width >= EVICTIONS_FROM else "", MUTED),
             (f"   {short_count(num_pending)} to write" if num_pending else "", MUTED),
         )
-
-
-def _cell_width(num_cells: int, width: int, height: int) -> int:
-    """The widest cell, in characters, with which all cells still fit."""
-    fitting = [
-        cell_width
-        for cell_width in range(1, MAX_CELL_WIDTH + 1)
-        if -(-num_cells // max(1, width // cell_width)) <= height
-    ]
-    return max(fitting, default=1)
 
 
 def _legend(entries: Sequence[list[Part]], width: int) -> list[Content]:

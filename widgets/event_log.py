@@ -1,4 +1,4 @@
-"""Events: rare things the engine did, newest first, with the reason."""
+"""Events: rare things the engine did, with the reason, as lines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from textual.widget import Widget
 from engine.snapshot import EngineEvent
 from styles.tokens import BRIGHT, DIM, EVENT_ROLE, MUTED, PLAIN, UNICODE, Glyphs
 from widgets.format import clean, clock_time, fit, short_ids, shorten
-from widgets.pane import Pane
 
 KIND_CELLS = 8
 TEXT_COLUMN = KIND_CELLS + 12
@@ -41,27 +40,6 @@ def event_lines(
     )
     rest = [Content.assemble(" " * TEXT_COLUMN, (piece, PLAIN)) for piece in pieces[1:]]
     return [head, *rest]
-
-
-class EventsPane(Pane[tuple[EngineEvent, ...]]):
-    """As many of the newest events as fit.
-
-    Args:
-        zone: Of the times shown; None is the machine's own.
-    """
-
-    def __init__(self, zone: tzinfo | None = None) -> None:
-        super().__init__((), "events", widget_id="events")
-        self._zone = zone
-
-    def draw(self, width: int, height: int) -> list[Content]:
-        """Newest first."""
-        if not self._slice:
-            return [Content.styled("nothing has happened yet", DIM)]
-        lines: list[Content] = []
-        for event in reversed(self._slice[-height:]):
-            lines += event_lines(event, width, self.glyphs, self._zone)
-        return lines
 
 
 class LatestEvent(Widget):

@@ -23,12 +23,14 @@ from styles.tokens import (
     Glyphs,
 )
 from widgets.bars import Part, bar, stacked
-from widgets.block_map import state_counts
+from widgets.block_cells import state_counts
 from widgets.format import clean, duration, percent, short_bytes, short_count, shorten
 from widgets.source import SourceSlice
+from widgets.welcome import launch_line
 
 NEARLY_FULL = 0.9
 WIDE_FROM = 140
+LAUNCH_FROM = 170
 DISK_FIGURE_CELLS = 10
 
 
@@ -50,6 +52,7 @@ class HeaderSlice:
         num_fallbacks: How many fast paths of the device could not be switched on.
         uptime_s: Whole seconds.
         address: Of the API.
+        launch: The line that starts a client here.
         is_paused: Whether the display is frozen.
         is_readonly: Whether nothing can be changed from here.
         source: Where the picture comes from.
@@ -68,6 +71,7 @@ class HeaderSlice:
     num_fallbacks: int = 0
     uptime_s: int = 0
     address: str = ""
+    launch: str = ""
     is_paused: bool = False
     is_readonly: bool = False
     source: SourceSlice = field(default_factory=SourceSlice)
@@ -76,6 +80,7 @@ class HeaderSlice:
 def header_slice(
     snapshot: EngineSnapshot,
     address: str,
+    base_url: str,
     source: SourceSlice,
     *,
     is_paused: bool,
@@ -98,6 +103,7 @@ def header_slice(
         num_fallbacks=len(device.fallbacks),
         uptime_s=int(snapshot.uptime_s),
         address=address,
+        launch=launch_line(base_url),
         is_paused=is_paused,
         is_readonly=is_readonly,
         # Only what is shown here.
@@ -179,6 +185,8 @@ class Header(Widget):
             parts += [(" wait ", MUTED), (f"{shown.num_waiting}", BRIGHT)]
         if width >= 100 or not shown.source.is_recorded:
             parts.append((f"  {shown.address}", BRIGHT))
+        if width >= LAUNCH_FROM and not shown.source.is_recorded:
+            parts += [("   connect: ", MUTED), (shown.launch, BRIGHT)]
         if width >= 100:
             parts += [("   up ", MUTED), (f"{duration(shown.uptime_s):>6}", BRIGHT)]
         return Content.assemble(*parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +12,10 @@ from engine.snapshot import ThroughputRow
 
 MAX_SAMPLES = 3600
 MAX_COLUMNS = 240
+SPANS_S = (60, 600, 3600)
+"""How far back the charts may go."""
+SHORT = 0.1
+"""So much of a second a column may be short of its share of the span."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,16 +23,22 @@ class Trend:
     """Chart columns, oldest first.
 
     Attributes:
+        span_s: How far back they were asked to go.
         column_s: Seconds per column.
+        column_cells: Cells per column.
         decode_tok_s: Mean decode rate of each column.
         prefill_tok_s: Mean prefill rate.
         ttft_p50_s: Mean of the median time to first token.
+        pool_use: Mean share of the pool that was held, 0-1.
     """
 
+    span_s: int = SPANS_S[0]
     column_s: int = 1
+    column_cells: int = 1
     decode_tok_s: tuple[float, ...] = ()
     prefill_tok_s: tuple[float, ...] = ()
     ttft_p50_s: tuple[float, ...] = ()
+    pool_use: tuple[float, ...] = ()
 
 
 class History:
@@ -42,10 +53,18 @@ class History:
         self._samples.append(sample)
         self._num_added += 1
 
-    def trend(self, column_s: int) -> Trend:
-        """The newest columns of ``column_s`` seconds each."""
+    def trend(self, span_s: int, num_cells: int) -> Trend:
+        """The newest columns of a chart.
+
+        Args:
+            span_s: How far back it is to go. It goes further where there is room for more samples.
+            num_cells: Its width.
+        """
+        column_cells = max(1, num_cells // span_s)
+        num_columns = max(1, min(-(-num_cells // column_cells), MAX_COLUMNS))
+        column_s = max(1, math.ceil(span_s / num_columns - SHORT))
         first = self._num_added - len(self._samples)
-        start = max(first, (self._num_added // column_s - MAX_COLUMNS + 1) * column_s)
+        start = max(first, (self._num_added // column_s - num_columns + 1) * column_s)
         samples = list(islice(self._samples, start - first, None))
         cuts = _cuts(start, self._num_added, column_s)
 
@@ -54,10 +73,13 @@ class History:
             return tuple(sum(values[a:b]) / (b - a) for a, b in cuts)
 
         return Trend(
+            span_s=span_s,
             column_s=column_s,
+            column_cells=column_cells,
             decode_tok_s=means(lambda sample: sample.decode_tok_s),
             prefill_tok_s=means(lambda sample: sample.prefill_tok_s),
             ttft_p50_s=means(lambda sample: sample.ttft_p50_s or 0.0),
+            pool_use=means(lambda sample: sample.pool_use),
         )
 
 

@@ -21,6 +21,7 @@ from engine.snapshot import AgentRow
 from styles.tokens import BRAND, UNICODE, Glyphs
 from widgets.bars import Part
 from widgets.lanes import GAP, Layout, column_at, headings, lane, layout_for
+from widgets.recent_rates import Rates, RecentRates
 
 CURSOR_CELLS = 2
 MAX_STRIPS = 256
@@ -105,7 +106,8 @@ class LaneList(ScrollView, can_focus=True):
             super().__init__()
 
     def __init__(self) -> None:
-        self._strips: dict[tuple[AgentRow, bool, int, Style], Strip] = {}
+        self._strips: dict[tuple[AgentRow, Rates, bool, int, Style], Strip] = {}
+        self.recent = RecentRates()
         super().__init__()
         self._rows: tuple[AgentRow, ...] = ()
         self._lanes: list[tuple[Part, ...]] = []
@@ -133,7 +135,9 @@ class LaneList(ScrollView, can_focus=True):
 
     def _draw_lanes(self) -> None:
         layout = layout_for(max(1, self.size.width - CURSOR_CELLS))
-        lanes = [lane(row, layout, self.glyphs) for row in self._visible_rows()]
+        lanes = [
+            lane(row, layout, self.glyphs, self.recent.of(row.key)) for row in self._visible_rows()
+        ]
         if len(lanes) != len(self._lanes):
             self.refresh()
         else:
@@ -169,18 +173,21 @@ class LaneList(ScrollView, can_focus=True):
             style = style + self.get_visual_style("lane--cursor", partial=True)
         elif index == self._hover:
             style = style + self.get_visual_style("lane--hover", partial=True)
-        look = (self._rows[index], is_cursor, width, style)
+        row = self._rows[index]
+        look = (row, self.recent.of(row.key), is_cursor, width, style)
         strip = self._strips.get(look)
         if strip is None:
             if len(self._strips) >= MAX_STRIPS:
                 self._strips.clear()
-            strip = self._strips[look] = self._drawn(self._rows[index], is_cursor, width, style)
+            strip = self._strips[look] = self._drawn(row, is_cursor, width, style)
         return strip
 
     def _drawn(self, row: AgentRow, is_cursor: bool, width: int, style: Style) -> Strip:
         layout = layout_for(max(1, width - CURSOR_CELLS))
         mark: Part = (self.glyphs.cursor if is_cursor else " ", BRAND)
-        content = Content.assemble(mark, " ", *lane(row, layout, self.glyphs))
+        content = Content.assemble(
+            mark, " ", *lane(row, layout, self.glyphs, self.recent.of(row.key))
+        )
         strip = Visual.to_strips(self, content, width, 1, style, pad=True)[0]
         return strip.adjust_cell_length(width, style.rich_style)
 

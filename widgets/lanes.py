@@ -10,7 +10,7 @@ from rich.cells import cell_len
 
 from engine.snapshot import AgentRow, AgentStatus
 from styles.tokens import AGENT_ROLE, BRAND, BRIGHT, DIM, DISK, GOOD, MUTED, PLAIN, WARN, Glyphs
-from widgets.bars import Part, bar
+from widgets.bars import Part, bar, chart_parts
 from widgets.format import (
     context_limit,
     duration,
@@ -23,6 +23,7 @@ from widgets.format import (
     short_ids,
     shorten,
 )
+from widgets.recent_rates import Rates
 
 LONG_WAIT_S = 1.0
 HELD = (AgentStatus.QUEUED, AgentStatus.IDLE, AgentStatus.WARM, AgentStatus.COLD)
@@ -32,6 +33,8 @@ NEARLY_FULL_CONTEXT = 0.9
 GAP = "  "
 FIGURE_CELLS = 9
 GROWS_FIRST = ("agent", "miss")
+RECENT = "recent"
+"""The column of recent rates, which are not in a row."""
 
 CellParts = list[Part]
 Draw = Callable[[AgentRow, int, Glyphs], CellParts]
@@ -80,13 +83,23 @@ def layout_for(width: int) -> Layout:
     return tuple((column, widths[column.key]) for column in columns)
 
 
-def lane(row: AgentRow, layout: Layout, glyphs: Glyphs) -> tuple[Part, ...]:
-    """One agent's line as parts."""
+def lane(row: AgentRow, layout: Layout, glyphs: Glyphs, recent: Rates = ()) -> tuple[Part, ...]:
+    """One agent's line as parts.
+
+    Args:
+        row: The agent.
+        layout: The columns.
+        glyphs: Marks.
+        recent: Its rates of the last seconds, oldest first.
+    """
     parts: list[Part] = []
     for column, width in layout:
         if parts:
             parts.append((GAP, ""))
-        parts += column.draw(row, width, glyphs)
+        if column.key == RECENT:
+            parts += chart_parts(recent, width, GOOD, glyphs)
+        else:
+            parts += column.draw(row, width, glyphs)
     return tuple(parts)
 
 
@@ -205,6 +218,10 @@ def _rate(row: AgentRow, width: int, glyphs: Glyphs) -> CellParts:
     return _figure(rate(row.decode_tok_s), width, GOOD)
 
 
+def _nothing(row: AgentRow, width: int, glyphs: Glyphs) -> CellParts:
+    return [(" " * width, "")]
+
+
 def _ttft(row: AgentRow, width: int, glyphs: Glyphs) -> CellParts:
     return _figure(seconds(row.ttft_s), width, BRIGHT)
 
@@ -235,6 +252,7 @@ COLUMNS: tuple[Column, ...] = (
     Column(key="shared", title="shared", draw=_shared, width=6, from_width=100, is_right=True),
     Column(key="hit", title="hit ", draw=_hit, width=5, from_width=84, is_right=True),
     Column(key="rate", title="tok/s", draw=_rate, width=5, from_width=84, is_right=True),
+    Column(key=RECENT, title="recent", draw=_nothing, width=8, max_width=24, from_width=124),
     Column(key="ttft", title="ttft", draw=_ttft, width=5, is_right=True),
     Column(key="miss", title="last miss", draw=_miss, width=13, max_width=80, from_width=110),
 )

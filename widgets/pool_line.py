@@ -9,7 +9,8 @@ from textual.widget import Widget
 from engine.snapshot import PoolRow
 from styles.tokens import BLOCK_ROLE, BRIGHT, DIM, MUTED, UNICODE, Glyphs
 from widgets.bars import stacked
-from widgets.block_map import legend_line, state_counts
+from widgets.block_cells import state_counts
+from widgets.block_map import legend_line
 
 BAR_CELLS = 24
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from textual.content import Content
+from textual.message import Message
 
 from engine.snapshot import ThroughputRow
 from styles.tokens import BRIGHT, DIM, DISK, GOOD, MUTED, WARN, WORKING
 from widgets.bars import chart, stacked
 from widgets.format import duration, percent, rate, seconds, short_count
-from widgets.history import Trend
+from widgets.history import SPANS_S, Trend
 from widgets.pane import Pane
 
 LABEL_CELLS = 9
-TEXT_LINES = 5
+TEXT_LINES = 6
+LEAST_CHART_LINES = 2
+LEAST_SPARK_CELLS = 8
+FAINT = 40
+"""Strength of charts that are not about speed, in percent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,13 +32,29 @@ class ThroughputSlice:
 
 
 class ThroughputPane(Pane[ThroughputSlice]):
-    """Two charts over three lines of figures; the charts take what height there is."""
+    """Charts over lines of figures; the charts take what height there is.
+
+    Prefill and decode always have a chart each. Time to first token and the use of the pool have
+    one beside their figures, or one of their own where there is height for four.
+    """
 
     def __init__(self) -> None:
         super().__init__(ThroughputSlice(), "throughput", widget_id="throughput")
 
+    @property
+    def chart_cells(self) -> int:
+        """Width of the charts; 0 while the pane is hidden."""
+        return self.content_size.width if self.is_on_screen else 0
+
+    class Resized(Message):
+        """There is room for other columns now."""
+
     def on_resize(self) -> None:
-        """More columns go further back."""
+        """Asks for columns that fit."""
+        self.post_message(self.Resized())
+
+    def on_mount(self) -> None:
+        """Says how far back the charts go."""
         self._name_span()
 
     def slice_changed(self) -> None:
@@ -41,26 +63,54 @@ class ThroughputPane(Pane[ThroughputSlice]):
         self.refresh()
 
     def _name_span(self) -> None:
-        span_s = self._slice.trend.column_s * max(1, self.content_size.width)
-        subtitle = f"last {duration(span_s)}"
+        chosen = self._slice.trend.span_s
+        words = [
+            f"[b $foreground]({_span_word(span_s)})[/]"
+            if span_s == chosen
+            else f" {_span_word(span_s)} "
+            for span_s in SPANS_S
+        ]
+        subtitle = "".join(words)
         if subtitle != self.border_subtitle:
             self.border_subtitle = subtitle
 
     def draw(self, width: int, height: int) -> list[Content]:
         """Charts on top, figures below."""
-        now, trend = self._slice.now, self._slice.trend
-        room = max(2, height - TEXT_LINES)
-        decode_height = -(-room // 2)
-        prefill_height = room - decode_height
+        room = max(2 * LEAST_CHART_LINES - 2, height - TEXT_LINES)
+        if room >= 4 * LEAST_CHART_LINES:
+            heights = [room // 4 + (at < room % 4) for at in range(4)]
+        else:
+            heights = [-(-room // 2), room // 2, 0, 0]
         return [
-            self._rate_line("decode", now.decode_tok_s, trend.decode_tok_s, width),
-            *chart(trend.decode_tok_s, width, decode_height, GOOD, self.glyphs),
-            self._rate_line("prefill", now.prefill_tok_s, trend.prefill_tok_s, width),
-            *chart(trend.prefill_tok_s, width, prefill_height, WORKING, self.glyphs),
-            self._ttft_line(width),
+            *self._speeds(width, heights),
+            *self._waits(width, heights[2]),
+            *self._pool(width, heights[3]),
             self._reused_line(width),
             self._totals_line(),
         ]
+
+    def _speeds(self, width: int, heights: Sequence[int]) -> list[Content]:
+        now, trend = self._slice.now, self._slice.trend
+        return [
+            self._rate_line("decode", now.decode_tok_s, trend.decode_tok_s, width),
+            *self._chart(trend.decode_tok_s, width, heights[0], GOOD),
+            self._rate_line("prefill", now.prefill_tok_s, trend.prefill_tok_s, width),
+            *self._chart(trend.prefill_tok_s, width, heights[1], WORKING),
+        ]
+
+    def _chart(
+        self,
+        samples: Sequence[float],
+        width: int,
+        height: int,
+        role: str,
+        *,
+        strength: int = 100,
+        top: float | None = None,
+    ) -> list[Content]:
+        cells = self._slice.trend.column_cells
+        wide = [sample for sample in samples for _ in range(cells)]
+        return chart(wide, width, height, role, self.glyphs, strength, top)
 
     def _rate_line(self, name: str, now: float, past: tuple[float, ...], width: int) -> Content:
         left = Content.assemble(
@@ -68,12 +118,12 @@ class ThroughputPane(Pane[ThroughputSlice]):
             (f"{rate(now):>5}", BRIGHT if now > 0 else DIM),
             (" tok/s", MUTED),
         )
-        peak = max(past[-width:], default=0.0)
+        peak = max(past, default=0.0)
         right = Content.styled(f"peak {rate(peak):>5}", MUTED)
         gap = width - left.cell_length - right.cell_length
         return Content.assemble(left, " " * gap, right) if gap > 0 else left
 
-    def _ttft_line(self, width: int) -> Content:
+    def _waits(self, width: int, height: int) -> list[Content]:
         now = self._slice.now
         figures = Content.assemble(
             (f"{'ttft':<{LABEL_CELLS}}", MUTED),
@@ -82,11 +132,36 @@ class ThroughputPane(Pane[ThroughputSlice]):
             ("  p95 ", MUTED),
             (f"{seconds(now.ttft_p95_s):>5}", BRIGHT),
         )
+        return self._with_chart(figures, self._slice.trend.ttft_p50_s, width, height, BRIGHT)
+
+    def _pool(self, width: int, height: int) -> list[Content]:
+        use = self._slice.now.pool_use
+        figures = Content.assemble(
+            (f"{'pool':<{LABEL_CELLS}}", MUTED),
+            ("held", MUTED),
+            (f"{percent(use):>5}", BRIGHT if use else DIM),
+            (" " * 11, ""),
+        )
+        trend = self._slice.trend.pool_use
+        return self._with_chart(figures, trend, width, height, BRIGHT, top=1.0)
+
+    def _with_chart(
+        self,
+        figures: Content,
+        samples: Sequence[float],
+        width: int,
+        height: int,
+        role: str,
+        top: float | None = None,
+    ) -> list[Content]:
+        """Figures, with a chart under them, or beside them where ``height`` is 0."""
+        if height:
+            return [figures, *self._chart(samples, width, height, role, strength=FAINT, top=top)]
         room = width - figures.cell_length - 2
-        if room < 8:
-            return figures
-        spark = chart(self._slice.trend.ttft_p50_s, room, 1, BRIGHT, self.glyphs, strength=40)[0]
-        return Content.assemble(figures, "  ", spark)
+        if room < LEAST_SPARK_CELLS:
+            return [figures]
+        spark = self._chart(samples, room, 1, role, strength=FAINT, top=top)[0]
+        return [Content.assemble(figures, "  ", spark)]
 
     def _reused_line(self, width: int) -> Content:
         now = self._slice.now
@@ -101,7 +176,7 @@ class ThroughputPane(Pane[ThroughputSlice]):
             (f"{percent(ratios[1]):>5}", BRIGHT if total else DIM),
         )
         room = width - figures.cell_length - 2
-        if room < 8 or not total:
+        if room < LEAST_SPARK_CELLS or not total:
             return figures
         rest = total - now.num_cached_tokens - now.num_lost_tokens
         marks = self.glyphs.origins
@@ -127,3 +202,7 @@ class ThroughputPane(Pane[ThroughputSlice]):
             (short_count(now.num_generated_tokens), BRIGHT),
             (" written", MUTED),
         )
+
+
+def _span_word(span_s: int) -> str:
+    return f"{span_s // 3600}h" if span_s >= 3600 else duration(span_s)

@@ -15,13 +15,14 @@ from app.api.answers import answer_of
 from app.api.errors import FieldError
 from app.api.fields import parse_object
 from app.version import __version__
-from engine.commands import EvictIdle, SetBatchWindow
+from engine.commands import DescribeBlock, EvictIdle, SetBatchWindow
 from engine.errors import InvalidRequestError
 from engine.face import EngineFace
-from engine.snapshot import EngineSnapshot, to_json
+from engine.snapshot import EngineSnapshot, to_json, to_value
 from engine.turn_limits import check_batch_window
 
 VERSION_HEADER = "x-stoker-version"
+MAX_DIGITS = 12
 MAX_AGE_S = 1.0
 """Clocks and readings go on while the engine does nothing; they are sent this often."""
 
@@ -95,6 +96,12 @@ def admin_router(engine: EngineFace) -> APIRouter:
     async def state(request: Request) -> Response:
         return page.reply(request.headers.get("if-none-match"))
 
+    @router.get("/admin/blocks/{block_id}", summary="One block of the pool", response_model=None)
+    async def block(block_id: str) -> Response:
+        command = DescribeBlock(block_id=_number(block_id))
+        engine.send(command)
+        return JSONResponse(to_value(await answer_of(command.done)))
+
     @router.post("/admin/evict-idle", summary="Evict all idle agents", response_model=None)
     async def evict_idle() -> Response:
         command = EvictIdle()
@@ -110,3 +117,14 @@ def admin_router(engine: EngineFace) -> APIRouter:
         return JSONResponse({"window_ms": window_ms})
 
     return router
+
+
+def _number(text: str) -> int:
+    """A block's number as it stands in a path.
+
+    Raises:
+        InvalidRequestError: It is no number.
+    """
+    if not (text.isascii() and text.isdecimal() and len(text) <= MAX_DIGITS):
+        raise InvalidRequestError("a block is named by its place in the map: 0 for the first")
+    return int(text)

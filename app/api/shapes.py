@@ -306,6 +306,19 @@ SHAPES: dict[tuple[str, str], Shape] = {
         reply=_object(("agent_id", "num_tokens"), agent_id=_AGENT_ID, num_tokens=_COUNT),
     ),
     ("get", "/admin/state"): Shape(),
+    ("get", "/admin/blocks/{block_id}"): Shape(
+        reply=_object(
+            ("block_id", "block_hash", "num_tokens", "is_on_disk", "owners", "num_owners"),
+            block_id=_COUNT,
+            block_hash=_TEXT,
+            num_tokens=_COUNT,
+            num_slots=_COUNT,
+            is_on_disk=_FLAG,
+            owners=_list(_TEXT),
+            num_owners=_COUNT,
+            idle_s=_maybe(_NUMBER),
+        )
+    ),
     ("post", "/admin/batch-window"): Shape(
         body=_object(("window_ms",), window_ms=_WINDOW_MS),
         reply=_object(("window_ms",), window_ms=_WINDOW_MS),

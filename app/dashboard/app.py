@@ -19,11 +19,13 @@ from app.dashboard.action import LIVE, Power
 from app.dashboard.actions import offered
 from app.dashboard.departure import WATCH_S, is_hung_up, leave_on_signals
 from app.dashboard.habits import HabitsFile
+from app.dashboard.log_rows import LogRows
 from app.dashboard.main_settings import MainSettings
 from app.dashboard.screens.help import HelpScreen
 from app.dashboard.screens.main import MainScreen
 from app.dashboard.screens.system_keys import HELP
 from app.dashboard.source import Source
+from app.logs import LogRing
 from app.paths import find_paths
 from app.recording.replay import Replay
 from engine.commands import Shutdown
@@ -64,6 +66,8 @@ class StokerApp(App[bool]):
             None for one that is.
         replay: The engine, where it is a recording.
         powers: What the dashboard can do; the other actions are not offered.
+        log: Keeps the newest lines of this process's log; None where that tells nothing of the
+            engine.
         habits_path: Where the dashboard remembers how it was left; None remembers nothing.
         is_at_terminal: Whether it is drawn on a real terminal, and leaves in good order with it.
     """
@@ -96,6 +100,7 @@ class StokerApp(App[bool]):
         source: Source | None = None,
         replay: Replay | None = None,
         powers: frozenset[Power] = LIVE,
+        log: LogRing | None = None,
         habits_path: Path | None = None,
         is_at_terminal: bool = False,
     ) -> None:
@@ -118,6 +123,7 @@ class StokerApp(App[bool]):
             base_url=base_url or f"http://{address}",
             source=source or replay,
             replay=replay,
+            log=LogRows(log) if log is not None else None,
             powers=powers,
             habits=habits,
             habits_file=habits_file,

@@ -9,6 +9,7 @@ from textual.app import ComposeResult
 from textual.containers import Container
 from textual.reactive import reactive
 
+from app.dashboard.log_rows import LogRows
 from app.dashboard.pane_layout import PaneLayout
 from app.dashboard.placing import lay_out, undo_layout
 from engine.snapshot import (
@@ -21,10 +22,10 @@ from engine.snapshot import (
 from styles.tokens import UNICODE, Glyphs
 from widgets.agent_detail import AgentDetail, DetailSlice
 from widgets.agents import AgentsPane
-from widgets.batch import BatchPane
+from widgets.batch import BatchPane, batch_slice
 from widgets.block_map import BlockMapPane, BlockMapSlice
-from widgets.event_log import EventsPane
-from widgets.history import Trend
+from widgets.event_pane import EventsPane, EventsSlice
+from widgets.history import History
 from widgets.loading import LoadingPane, LoadingSlice
 from widgets.model import ModelPane, ModelSlice
 from widgets.pane import Pane
@@ -47,14 +48,18 @@ class Board(Container):
     Args:
         base_url: Of the API, for the lines that are shown to be pasted.
         zone: Of the times shown; None is the machine's own.
+        log: The log of this process; None where that tells nothing of the engine.
     """
 
     glyphs: reactive[Glyphs] = reactive(UNICODE)
 
-    def __init__(self, base_url: str, zone: tzinfo | None = None) -> None:
+    def __init__(
+        self, base_url: str, zone: tzinfo | None = None, log: LogRows | None = None
+    ) -> None:
         super().__init__(id="board")
         self._base_url = base_url
         self._zone = zone
+        self._log = log
         self._shown: EngineSnapshot = EMPTY_SNAPSHOT
         self._prefill_tok_s = 0.0
         self._maximised: Pane[Any] | None = None
@@ -86,13 +91,19 @@ class Board(Container):
         # The rate fades after a prefill, so what a recompute takes is judged by the best one seen.
         self._prefill_tok_s = max(self._prefill_tok_s, snapshot.throughput.prefill_tok_s)
         self._choose_stage()
-        self.query_one(BatchPane).update_from(snapshot.batch)
-        self.query_one(EventsPane).update_from(self.events)
+        self.query_one(BatchPane).update_from(batch_slice(snapshot))
+        self._show_events()
         self.query_one(ModelPane).update_from(
             ModelSlice(
                 model=snapshot.model_detail, device=snapshot.device_detail, disk=snapshot.disk
             )
         )
+
+    def _show_events(self) -> None:
+        pane, log = self.query_one(EventsPane), self._log
+        # The log is looked through only while somebody reads it.
+        rows = (log.rows if pane.shows_log else ()) if log is not None else None
+        pane.update_from(EventsSlice(events=self.events, log=rows))
 
     @property
     def events(self) -> tuple[EngineEvent, ...]:
@@ -108,7 +119,7 @@ class Board(Container):
         """Takes the events so far off the screen."""
         events = self._shown.events
         self._cleared_to = events[-1].number if events else 0
-        self.query_one(EventsPane).update_from(self.events)
+        self._show_events()
 
     def show_tables(self) -> None:
         """Draws the agents and the block map of the snapshot last shown."""
@@ -128,11 +139,16 @@ class Board(Container):
         """Draws the selected agent."""
         self.query_one(AgentDetail).update_from(self.detail_of(self.selected))
 
-    def show_trend(self, trend: Trend) -> None:
-        """Draws the charts."""
-        self.query_one(ThroughputPane).update_from(
-            ThroughputSlice(now=self._shown.throughput, trend=trend)
-        )
+    def sample(self) -> None:
+        """Takes note of how fast every agent is at this second."""
+        self.query_one(AgentsPane).lanes.recent.add(self._shown.agents)
+
+    def show_trend(self, history: History, span_s: int) -> None:
+        """Draws the charts, going back so far; nothing where they are hidden."""
+        pane = self.query_one(ThroughputPane)
+        if pane.chart_cells:
+            trend = history.trend(span_s, pane.chart_cells)
+            pane.update_from(ThroughputSlice(now=self._shown.throughput, trend=trend))
 
     @property
     def prefill_tok_s(self) -> float:

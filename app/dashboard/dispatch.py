@@ -13,6 +13,7 @@ from textual.message_pump import MessagePump
 
 from engine.commands import (
     AbortAgent,
+    DescribeBlock,
     EvictAgent,
     EvictIdle,
     Eviction,
@@ -29,7 +30,7 @@ from engine.commands import (
 )
 from engine.errors import StokerError
 from engine.face import EngineFace
-from engine.snapshot import AgentRow
+from engine.snapshot import AgentRow, BlockRow
 from widgets.format import clean, short_bytes
 
 AgentKey = tuple[str, str]
@@ -49,6 +50,20 @@ class CommandAnswered(Message):
         self.text = text
         self.is_error = is_error
         self.evicted = evicted
+        super().__init__()
+
+
+class BlockDescribed(Message):
+    """The engine has told what is in a block.
+
+    Attributes:
+        block_id: The block that was asked for.
+        block: What is in it; None where that cannot be told.
+    """
+
+    def __init__(self, block_id: int, block: BlockRow | None) -> None:
+        self.block_id = block_id
+        self.block = block
         super().__init__()
 
 
@@ -210,6 +225,19 @@ class EngineDispatch:
             command.done,
             lambda done: f"{clean(done.agent_id)} imported, {done.num_tokens:,} tokens on disk",
         )
+        self._engine.send(command)
+
+    def describe_block(self, block_id: int) -> None:
+        """Asks what is in a block; the answer arrives as ``BlockDescribed``."""
+        command = DescribeBlock(block_id=block_id)
+
+        def told(done: Future[BlockRow]) -> None:
+            is_told = not done.cancelled() and done.exception() is None
+            self._receiver.post_message(
+                BlockDescribed(block_id, done.result() if is_told else None)
+            )
+
+        command.done.add_done_callback(told)
         self._engine.send(command)
 
     def _report(self, future: Future[Any], describe: Callable[[Any], str]) -> None:

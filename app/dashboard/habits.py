@@ -23,24 +23,24 @@ class Habits:
     Attributes:
         theme: Name of the theme; empty where none was chosen.
         sort_by: Order of the agents; empty where none was chosen.
-        column_s: Seconds of a chart's column; 0 where none was chosen.
+        span_s: Seconds that the charts go back; 0 where none was chosen.
         by_agent: Whether the block map is coloured by agent.
         layout: Which panes there are, and how large.
     """
 
     theme: str = ""
     sort_by: str = ""
-    column_s: int = 0
+    span_s: int = 0
     by_agent: bool = False
     layout: PaneLayout = field(default_factory=PaneLayout)
 
 
 def _read(value: dict[str, Any]) -> Habits:
-    theme, sort_by, column_s = value.get("theme"), value.get("sort_by"), value.get("column_s")
+    theme, sort_by, span_s = value.get("theme"), value.get("sort_by"), value.get("span_s")
     return Habits(
         theme=theme if isinstance(theme, str) else "",
         sort_by=sort_by if isinstance(sort_by, str) else "",
-        column_s=column_s if type(column_s) is int else 0,
+        span_s=span_s if type(span_s) is int else 0,
         by_agent=value.get("by_agent") is True,
         layout=PaneLayout.from_json(value.get("layout")),
     )
@@ -77,7 +77,7 @@ class HabitsFile:
         value = {
             "theme": habits.theme,
             "sort_by": habits.sort_by,
-            "column_s": habits.column_s,
+            "span_s": habits.span_s,
             "by_agent": habits.by_agent,
             "layout": habits.layout.as_json(),
         }

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from app.dashboard.action import LIVE, Power
 from app.dashboard.habits import Habits, HabitsFile
+from app.dashboard.log_rows import LogRows
 from app.dashboard.source import Source
 from app.paths import find_paths
 from app.recording.replay import Replay
@@ -31,6 +32,7 @@ class MainSettings:
         base_url: Where clients reach the API.
         source: Tells of an engine that is not in this process; None for one that is.
         replay: The engine, where it is a recording.
+        log: The log of this process; None where that tells nothing of the engine.
         powers: What the dashboard can do; the other actions are not offered.
         habits: How the person left the dashboard.
         habits_file: Where that is remembered.
@@ -46,6 +48,7 @@ class MainSettings:
     base_url: str
     source: Source | None = None
     replay: Replay | None = None
+    log: LogRows | None = None
     powers: frozenset[Power] = LIVE
     habits: Habits = field(default_factory=Habits)
     habits_file: HabitsFile = field(default_factory=lambda: HabitsFile(None))

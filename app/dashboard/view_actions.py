@@ -126,7 +126,7 @@ VIEW_ACTIONS: tuple[DashboardAction, ...] = (
         key_label="c",
         label="charts",
         title="Chart span",
-        help="One chart column is 1, 10 or 60 seconds.",
+        help="How far back the charts go: a minute, ten minutes or an hour.",
         group=VIEW,
     ),
     DashboardAction(

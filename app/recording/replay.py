@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from app.recording.recording import Recording, RecordingError
-from engine.commands import Abort, Command, Generate, Note, Shutdown
+from engine.commands import Abort, Command, DescribeBlock, Generate, Note, Shutdown
 from engine.errors import UnavailableError
 from engine.messages import ChatFormat
 from engine.snapshot import EMPTY_SNAPSHOT, EngineSnapshot
@@ -119,6 +119,9 @@ class Replay:
                 self._is_over.set()
             case Generate():
                 command.admitted.set_exception(UnavailableError("a recording generates nothing"))
+            case DescribeBlock():
+                reason = "a recording has the block map, not what is in the blocks"
+                command.done.set_exception(UnavailableError(reason))
             case Abort() | Note():
                 pass  # nothing runs here, and nobody takes notes
             case _:

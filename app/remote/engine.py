@@ -17,6 +17,7 @@ from engine.commands import (
     Abort,
     AgentCommand,
     Command,
+    DescribeBlock,
     EvictIdle,
     Generate,
     Note,
@@ -111,12 +112,13 @@ class RemoteEngine:
         """Waits until it is left alone; False on time-out. A question under way is not awaited."""
         return self._is_over.wait(timeout_s)
 
-    def _obey(self, command: AgentCommand) -> None:
+    def _obey(self, command: AgentCommand | DescribeBlock) -> None:
         done: Future[Any] = command.done
         try:
             answer = carry_out(self._client, command)
-            # Whoever hears the answer looks at the picture next.
-            self._look()
+            if not isinstance(command, DescribeBlock):
+                # Whoever hears the answer looks at the picture next.
+                self._look()
             done.set_result(answer)
         except StokerError as error:
             done.set_exception(error)
@@ -158,8 +160,10 @@ class RemoteEngine:
         self._problem = ""
 
 
-def _lane_of(command: AgentCommand) -> object:
+def _lane_of(command: AgentCommand | DescribeBlock) -> object:
     """Commands about one agent keep their order; a slow one holds up nobody else's."""
+    if isinstance(command, DescribeBlock):
+        return DescribeBlock
     if isinstance(command, EvictIdle | SetBatchWindow):
         return None
     return command.namespace, command.agent_id

@@ -10,6 +10,7 @@ from app.agents_client import AgentsClient, ServerError, agent_path
 from engine.commands import (
     AbortAgent,
     AgentCommand,
+    DescribeBlock,
     EvictAgent,
     EvictIdle,
     Eviction,
@@ -26,9 +27,10 @@ from engine.commands import (
     WarmAgent,
 )
 from engine.errors import ArchiveError
+from engine.snapshot import BlockRow, RowReader
 
 
-def carry_out(client: AgentsClient, command: AgentCommand) -> object:
+def carry_out(client: AgentsClient, command: AgentCommand | DescribeBlock) -> object:
     """Has a command carried out; returns what its future resolves to.
 
     Raises:
@@ -36,6 +38,9 @@ def carry_out(client: AgentsClient, command: AgentCommand) -> object:
     """
     try:
         match command:
+            case DescribeBlock():
+                body = client.get(f"/admin/blocks/{command.block_id}")
+                return RowReader().row(BlockRow, body)
             case EvictIdle() | SetBatchWindow():
                 return _change_engine(client, command)
             case ExportAgent():

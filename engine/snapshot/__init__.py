@@ -16,7 +16,7 @@ from engine.snapshot.json_form import (
 )
 from engine.snapshot.machine import DeviceRow, ModelRow
 from engine.snapshot.miss import MissCause, MissRow
-from engine.snapshot.pool import NO_OWNER, BlockState, DiskRow, PoolRow
+from engine.snapshot.pool import NO_OWNER, BlockRow, BlockState, DiskRow, PoolRow
 from engine.snapshot.state import (
     EMPTY_SNAPSHOT,
     EngineSnapshot,
@@ -33,6 +33,7 @@ __all__ = [
     "AgentRow",
     "AgentStatus",
     "BatchRow",
+    "BlockRow",
     "BlockState",
     "DeviceRow",
     "DiskRow",

@@ -34,7 +34,7 @@ class BatchRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThroughputRow:
-    """Rates over the last seconds, and totals.
+    """Rates over the last seconds, totals, and what else is worth a chart.
 
     Attributes:
         prefill_tok_s: Prompt tokens computed per second of prefill, last few seconds.
@@ -47,6 +47,7 @@ class ThroughputRow:
         num_lost_tokens: Those that were known before and computed again.
         num_generated_tokens: Tokens generated so far.
         num_turns: Turns finished so far.
+        pool_use: Share of the pool that agents and sequences hold now, 0-1.
     """
 
     prefill_tok_s: float = 0.0
@@ -59,3 +60,4 @@ class ThroughputRow:
     num_lost_tokens: int = 0
     num_generated_tokens: int = 0
     num_turns: int = 0
+    pool_use: float = 0.0

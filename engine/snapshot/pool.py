@@ -65,6 +65,44 @@ class PoolRow:
     block_states: bytes = b""
     block_owners: bytes = b""
 
+    @property
+    def num_held_blocks(self) -> int:
+        """Blocks that somebody holds."""
+        return self.num_total_blocks - self.num_free_blocks - self.num_cached_blocks
+
+    @property
+    def use(self) -> float:
+        """Share of the pool that somebody holds, 0-1; to a thousandth, so that noise is no news."""
+        total = self.num_total_blocks
+        return round(self.num_held_blocks / total, 3) if total else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockRow:
+    """One block of the pool, as far as the map does not tell; asked for, never in a snapshot.
+
+    Attributes:
+        block_id: Its place in the map.
+        block_hash: Identity of its content in hexadecimal digits; empty while it has none: it is
+            free, or a running sequence writes into it.
+        num_tokens: Tokens it covers; 0 where its content is not sealed yet.
+        num_slots: Places in the map that it takes: a checkpoint takes several.
+        is_on_disk: Whether its content is on disk too.
+        owners: Names of agents that hold it, most recently active first; no more than a few.
+        num_owners: How many agents hold it.
+        idle_s: Seconds since the last turn of an agent that holds it ended, 0 while one is in
+            progress; None where nobody holds it.
+    """
+
+    block_id: int
+    block_hash: str = ""
+    num_tokens: int = 0
+    num_slots: int = 1
+    is_on_disk: bool = False
+    owners: tuple[str, ...] = ()
+    num_owners: int = 0
+    idle_s: float | None = None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiskRow:

@@ -46,6 +46,19 @@ def test_all_idle_agents_are_evicted(served: Served) -> None:
     assert isinstance(served.engine.commands[-1], EvictIdle)
 
 
+def test_a_block_tells_what_is_in_it(served: Served) -> None:
+    block = served.http.get("/admin/blocks/3").json()
+    assert (block["block_id"], block["block_hash"], block["owners"]) == (3, "3fa9", ["repo-a"])
+    assert (block["is_on_disk"], block["idle_s"]) == (False, None)
+
+
+@pytest.mark.parametrize("name", ["4", "-1", "x", "1" * 13, "%D9%A3"])
+def test_a_block_that_is_not_there_is_refused(served: Served, name: str) -> None:
+    reply = served.http.get(f"/admin/blocks/{name}")
+    assert reply.status_code == 400
+    assert "block" in reply.json()["error"]["message"]
+
+
 def test_an_agents_turns_are_aborted(served: Served) -> None:
     reply = served.http.post("/v1/agents/session/sub/abort")
     assert reply.json() == {"agent_id": "session/sub", "num_ended": 1}

@@ -13,6 +13,7 @@ from engine.commands import (
     Abort,
     AbortAgent,
     Command,
+    DescribeBlock,
     EvictAgent,
     EvictIdle,
     Eviction,
@@ -45,6 +46,7 @@ from engine.snapshot import (
     AgentRow,
     AgentStatus,
     BatchRow,
+    BlockRow,
     DeviceRow,
     DiskRow,
     EngineEvent,
@@ -61,7 +63,7 @@ from tests.api.byte_chat_format import MAX_CONTEXT_TOKENS, ByteChatFormat
 MODEL_ID = "tiny-words"
 NUM_CACHED_TOKENS = 7
 NUM_STORED_TOKENS = 3
-Steering = AbortAgent | PauseAgent | SetPriority | EvictIdle | SetBatchWindow
+Steering = AbortAgent | PauseAgent | SetPriority | EvictIdle | SetBatchWindow | DescribeBlock
 EVICTION = Eviction(freed_bytes=4096, num_tokens=512, num_disk_tokens=256)
 MISS = MissRow(
     num_hot_tokens=5, num_lost_tokens=4, num_new_tokens=1, cause=MissCause.EVICTED, lost_s=0.5
@@ -215,7 +217,14 @@ class WordEngine:
                 self._is_stopping.set()
             case EvictAgent() | PinAgent() | WarmAgent() | ForkAgent():
                 self._act(command)
-            case PauseAgent() | SetPriority() | AbortAgent() | EvictIdle() | SetBatchWindow():
+            case (
+                PauseAgent()
+                | SetPriority()
+                | AbortAgent()
+                | EvictIdle()
+                | SetBatchWindow()
+                | DescribeBlock()
+            ):
                 self._steer(command)
             case RemoveAgent() | ExportAgent():
                 self._let_go(command)
@@ -241,7 +250,18 @@ class WordEngine:
         else:
             command.done.set_result(command.fork_id or f"{command.agent_id}-fork-1")
 
+    def _describe(self, command: DescribeBlock) -> None:
+        if command.block_id < self.snapshot.pool.num_total_blocks:
+            block = BlockRow(
+                block_id=command.block_id, block_hash="3fa9", num_tokens=256, owners=("repo-a",)
+            )
+            command.done.set_result(block)
+        else:
+            command.done.set_exception(InvalidRequestError("there is no such block"))
+
     def _steer(self, command: Steering) -> None:
+        if isinstance(command, DescribeBlock):
+            return self._describe(command)
         if isinstance(command, EvictIdle):
             return command.done.set_result(EVICTION)
         if isinstance(command, SetBatchWindow):

@@ -247,9 +247,9 @@ async def test_block_colours(how: str) -> None:
 @BOTH_WAYS
 async def test_chart_span(how: str) -> None:
     async with dashboard() as (pilot, app, _):
-        assert "last 56s" in screen_text(app)
+        assert "(1m)" in screen_text(app)
         await do(pilot, how, "c", "Chart span")
-        assert "last 9m" in screen_text(app)
+        assert "(10m)" in screen_text(app)
 
 
 @BOTH_WAYS

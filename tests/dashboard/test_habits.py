@@ -43,7 +43,7 @@ async def test_theme_order_layout_and_charts_come_back(tmp_path: Path) -> None:
         assert "─ throughput " in text
         screen = app.screen
         assert isinstance(screen, MainScreen)
-        assert screen._column_s == 10
+        assert screen._span_s == 600
         await pilot.press("L", "enter")
         await pilot.pause()
         assert "by agent" in screen_text(app)
@@ -81,8 +81,8 @@ async def test_a_theme_that_is_asked_for_counts_and_is_not_taken_for_a_habit(
         b"{",
         b"[]",
         b"[" * 50_000,
-        b'{"theme": 3, "sort_by": {}, "column_s": "1", "layout": [], "by_agent": "yes"}',
-        b'{"theme": "gone", "sort_by": "gone", "column_s": 7, "layout": {"hidden": ["gone"]}}',
+        b'{"theme": 3, "sort_by": {}, "span_s": "1", "layout": [], "by_agent": "yes"}',
+        b'{"theme": "gone", "sort_by": "gone", "span_s": 7, "layout": {"hidden": ["gone"]}}',
         b'{"layout": {"hidden": ["agents"], "wider": {"blocks": 1e9}, "taller": {"events": true}}}',
     ],
 )
@@ -112,7 +112,7 @@ def test_habits_come_back_as_they_were(tmp_path: Path) -> None:
     habits = Habits(
         theme="stoker-light",
         sort_by="ttft",
-        column_s=60,
+        span_s=3600,
         by_agent=True,
         layout=PaneLayout(frozenset({"batch"}), {"blocks": 2}, {"events": -4}),
     )

@@ -12,11 +12,13 @@ from engine.snapshot import NO_OWNER, AgentRow, AgentStatus, BlockState, Through
 from styles.tokens import ASCII, UNICODE
 from widgets.agent_detail import is_on_disk, lost_tokens, recompute_words, reread_bytes
 from widgets.bars import bar, chart, stacked
-from widgets.block_map import aggregate, blocks_per_cell, state_counts
+from widgets.batch import _listed
+from widgets.block_cells import aggregate, blocks_per_cell, grid_for, state_counts
 from widgets.format import context_limit, duration, percent, rate, seconds, short_bytes, short_count
-from widgets.history import MAX_COLUMNS, MAX_SAMPLES, History
+from widgets.history import MAX_COLUMNS, MAX_SAMPLES, SPANS_S, History
 from widgets.key_bar import KeyBar, KeyHint
 from widgets.lanes import lane, layout_for
+from widgets.recent_rates import NUM_SAMPLES, RecentRates
 from widgets.welcome import claude_code_line, launch_line
 
 
@@ -128,6 +130,19 @@ def test_many_blocks_share_cells_and_one_used_block_is_never_lost() -> None:
     assert blocks_per_cell(50_000, 500) == 100
 
 
+@pytest.mark.parametrize("num_blocks", [1, 136, 500, 10_000, 50_000])
+@pytest.mark.parametrize(("width", "height"), [(56, 9), (96, 20), (20, 3)])
+def test_every_block_has_a_cell_that_can_be_pointed_at(
+    num_blocks: int, width: int, height: int
+) -> None:
+    grid = grid_for(num_blocks, width, height)
+    places = [grid.cell_at(x, y) for y in range(height) for x in range(width)]
+    assert set(places) - {None} == set(range(grid.num_cells))
+    assert (grid.num_cells - 1) * grid.blocks_per_cell < num_blocks
+    assert grid.num_cells * grid.blocks_per_cell >= num_blocks
+    assert grid.cell_at(width, 0) is None
+
+
 def test_state_counts_add_up() -> None:
     pool = SCENES["many_blocks"]().pool
     assert sum(state_counts(pool.block_states).values()) == 50_000
@@ -141,25 +156,62 @@ def test_a_lane_is_exactly_as_wide_as_its_layout(width: int) -> None:
         assert Content(text).cell_length == width
 
 
+def test_recent_rates_are_kept_for_those_that_did_something() -> None:
+    recent = RecentRates()
+    busy = AgentRow(agent_id="a", decode_tok_s=4.0)
+    rested = replace(busy, decode_tok_s=0.0)
+    recent.add((AgentRow(agent_id="b"), busy))
+    recent.add((AgentRow(agent_id="b"), rested))
+    assert (recent.of(busy.key), recent.of(("", "b"))) == ((4.0, 0.0), ())
+    for _ in range(NUM_SAMPLES):
+        recent.add((rested,))
+    assert recent.of(busy.key) == ()
+    recent.add((busy,))
+    recent.add(())
+    assert recent.of(busy.key) == ()
+
+
+def test_a_lane_shows_recent_rates_where_it_is_wide() -> None:
+    row = SCENES["busy"]().agents[0]
+    layout = layout_for(140)
+    text = "".join(part for part, _ in lane(row, layout, UNICODE, (1.0, 8.0, 4.0)))
+    assert "▁█▄" in text
+    assert Content(text).cell_length == 140
+
+
+def test_who_holds_whom_back_is_named() -> None:
+    names = ("claude repo-a", "codex 7f31", "a\x1b[31mb")
+    assert _listed(names, 40, "…") == "claude repo-a, codex 7f31, a\ufffd[31mb"
+    assert _listed(names, 30, "…") == "claude repo-a, codex 7f31 +1"
+    assert _listed(("a" * 60,), 20, "…") == "a" * 14 + "…"
+
+
 def test_history_columns_stay_put_when_time_goes_on() -> None:
     history = History()
     for second in range(95):
-        history.add(ThroughputRow(decode_tok_s=float(second)))
-    before = history.trend(10).decode_tok_s
-    history.add(ThroughputRow(decode_tok_s=95.0))
-    after = history.trend(10).decode_tok_s
-    assert before[:-1] == after[: len(before) - 1] == tuple(n * 10 + 4.5 for n in range(9))
-    assert history.trend(1).decode_tok_s[-1] == 95.0
+        history.add(ThroughputRow(decode_tok_s=float(second), pool_use=0.25))
+    before = history.trend(600, 60)
+    history.add(ThroughputRow(decode_tok_s=95.0, pool_use=0.75))
+    after = history.trend(600, 60)
+    assert before.decode_tok_s[:-1] == tuple(n * 10 + 4.5 for n in range(9))
+    assert after.decode_tok_s[: len(before.decode_tok_s) - 1] == before.decode_tok_s[:-1]
+    assert (after.pool_use[0], round(after.pool_use[-1], 4)) == (0.25, 0.3333)
+    assert history.trend(60, 60).decode_tok_s[-1] == 95.0
 
 
-def test_history_is_bounded() -> None:
+@pytest.mark.parametrize("num_cells", [1, 20, 56, 94, 196, 400])
+@pytest.mark.parametrize("span_s", SPANS_S)
+def test_charts_go_as_far_back_as_asked_at_any_width(span_s: int, num_cells: int) -> None:
     history = History()
     for second in range(MAX_SAMPLES + 500):
         history.add(ThroughputRow(decode_tok_s=float(second)))
-    for column_s in (1, 10, 60):
-        columns = history.trend(column_s).decode_tok_s
-        assert len(columns) <= MAX_COLUMNS + 1
-        assert columns[-1] >= MAX_SAMPLES + 500 - column_s
+    trend = history.trend(span_s, num_cells)
+    num_columns = len(trend.decode_tok_s)
+    assert num_columns <= min(num_cells, MAX_COLUMNS) + 1
+    assert trend.decode_tok_s[-1] >= MAX_SAMPLES + 500 - trend.column_s
+    shown_s = num_columns * trend.column_s
+    assert 0.9 * span_s <= shown_s
+    assert trend.column_s == 1 or shown_s <= 1.3 * span_s + trend.column_s
 
 
 def test_what_an_eviction_costs() -> None:

@@ -226,7 +226,7 @@ def test_a_replay_goes_stops_and_moves(tmp_path: Path) -> None:
     now_s[0] = 10.0
     assert replay.snapshot == day[10.0]
     assert replay.state.label == "replay 0:10/1:39 2x"
-    assert json.dumps(replay.history.trend(1).decode_tok_s) == json.dumps(
+    assert json.dumps(replay.history.trend(60, 60).decode_tok_s) == json.dumps(
         tuple(day[float(second)].throughput.decode_tok_s for second in range(11))
     )
     replay.toggle()

@@ -10,7 +10,7 @@ from textual.notifications import SeverityLevel
 
 from app.dashboard.actions import ACTIONS, bindings, key_hints, offered
 from app.dashboard.board import UP, Board
-from app.dashboard.dispatch import CommandAnswered
+from app.dashboard.dispatch import BlockDescribed, CommandAnswered
 from app.dashboard.main_settings import MainSettings
 from app.dashboard.notices import Notices
 from app.dashboard.palette import DashboardCommands
@@ -20,6 +20,7 @@ from engine.face import EngineFace
 from engine.snapshot import EngineSnapshot, EngineStatus
 from styles.tokens import Glyphs
 from widgets.banner import Banner
+from widgets.block_map import BlockMapPane
 from widgets.event_log import LatestEvent
 from widgets.header import Header, header_slice
 from widgets.key_bar import KeyBar
@@ -69,7 +70,7 @@ class MainScreen(SystemKeys):
         settings = self._settings
         yield Header()
         yield Banner()
-        yield Board(settings.base_url, settings.zone)
+        yield Board(settings.base_url, settings.zone, settings.log)
         yield PoolLine()
         yield LatestEvent(settings.zone)
         yield KeyBar(key_hints(self.offered))
@@ -81,10 +82,6 @@ class MainScreen(SystemKeys):
         self._draw_everything()
         self.set_interval(POLL_S, self._poll)
         self.set_interval(SAMPLE_S, self._sample)
-
-    def on_resize(self) -> None:
-        """The charts' span depends on the width."""
-        self.call_after_refresh(self.draw_trend)
 
     def _use_glyphs(self, glyphs: Glyphs) -> None:
         self._board.glyphs = glyphs
@@ -121,6 +118,7 @@ class MainScreen(SystemKeys):
         now = self._settings.clock()
         if now - self._sampled_at >= SAMPLE_S / 2:
             self._sampled_at = now
+            self._board.sample()
             snapshot = self._engine.snapshot
             if snapshot.status in UP and self._replay is None:
                 self._settings.history.add(snapshot.throughput)
@@ -147,6 +145,7 @@ class MainScreen(SystemKeys):
         self.query_one(Header).shown = header_slice(
             self._shown,
             self._settings.address,
+            self._settings.base_url,
             self._source,
             is_paused=self._is_paused,
             is_readonly=self._settings.is_readonly,
@@ -158,7 +157,7 @@ class MainScreen(SystemKeys):
     def draw_trend(self) -> None:
         """Draws the charts."""
         history = self._settings.history if self._replay is None else self._replay.history
-        self._board.show_trend(history.trend(self._column_s))
+        self._board.show_trend(history, self._span_s)
 
     def _draw_everything(self) -> None:
         self._shown = self._engine.snapshot
@@ -180,6 +179,18 @@ class MainScreen(SystemKeys):
         if answer.evicted:
             self._evictions.add(answer.evicted)
         self.refresh_now()
+
+    def on_throughput_pane_resized(self) -> None:
+        """The charts' columns depend on the width."""
+        self.draw_trend()
+
+    def on_block_map_pane_asked(self, question: BlockMapPane.Asked) -> None:
+        """Somebody points at a block."""
+        self._dispatch.describe_block(question.block_id)
+
+    def on_block_described(self, answer: BlockDescribed) -> None:
+        """Shows what is in the block."""
+        self._board.query_one(BlockMapPane).take_answer(answer.block_id, answer.block)
 
     def on_lane_list_moved(self) -> None:
         """Another agent is selected."""

@@ -16,10 +16,9 @@ from app.dashboard.screens.replay_keys import ReplayKeys
 from styles.theme_names import THEME_WORDS
 from widgets.agents import AgentsPane
 from widgets.block_map import BlockMapPane
+from widgets.history import SPANS_S
 from widgets.lane_list import LaneList
 from widgets.pane import Pane
-
-COLUMN_SPANS_S = (1, 10, 60)
 
 
 class ViewKeys(ReplayKeys):
@@ -28,7 +27,7 @@ class ViewKeys(ReplayKeys):
     _habits_file = HabitsFile(None)
     _kept = Habits()
     _chosen_theme = ""
-    _column_s = COLUMN_SPANS_S[0]
+    _span_s = SPANS_S[0]
 
     def draw_trend(self) -> None:
         """Draws the charts."""
@@ -42,8 +41,8 @@ class ViewKeys(ReplayKeys):
         self._chosen_theme = habits.theme
         if habits.sort_by:
             self._agents_pane.sort_by = habits.sort_by
-        if habits.column_s in COLUMN_SPANS_S:
-            self._column_s = habits.column_s
+        if habits.span_s in SPANS_S:
+            self._span_s = habits.span_s
         self._blocks_pane.by_agent = habits.by_agent
         self._board.pane_layout = habits.layout
 
@@ -52,7 +51,7 @@ class ViewKeys(ReplayKeys):
         habits = Habits(
             theme=self._chosen_theme,
             sort_by=self._agents_pane.sort_by,
-            column_s=self._column_s,
+            span_s=self._span_s,
             by_agent=self._blocks_pane.by_agent,
             layout=self._board.pane_layout,
         )
@@ -90,8 +89,8 @@ class ViewKeys(ReplayKeys):
 
     def action_chart_span(self) -> None:
         """Next span of the charts."""
-        at = COLUMN_SPANS_S.index(self._column_s)
-        self._column_s = COLUMN_SPANS_S[(at + 1) % len(COLUMN_SPANS_S)]
+        at = SPANS_S.index(self._span_s)
+        self._span_s = SPANS_S[(at + 1) % len(SPANS_S)]
         self.draw_trend()
         self.keep_habits()
 
