@@ -13,6 +13,7 @@ from engine.cache_flush import CacheFlush
 from engine.commands import (
     AbortAgent,
     AgentCommand,
+    AgentText,
     EvictAgent,
     EvictIdle,
     Eviction,
@@ -20,6 +21,7 @@ from engine.commands import (
     ForkAgent,
     ImportAgent,
     PinAgent,
+    ReadAgent,
     RemoveAgent,
     WarmAgent,
 )
@@ -39,6 +41,7 @@ class AgentActions:
         telemetry: Telemetry,
         clock: Callable[[], float],
         abort: Callable[[str, str], int],
+        read: Callable[[ReadAgent], AgentText],
         post: Post,
     ) -> None:
         """Wires the parts.
@@ -49,6 +52,7 @@ class AgentActions:
             telemetry: Takes events.
             clock: Monotonic seconds.
             abort: Ends every turn of an agent (by id and namespace) and tells how many there were.
+            read: Tells what an agent is saying.
             post: Has something done on the engine's thread.
         """
         self._agents = agents
@@ -56,6 +60,7 @@ class AgentActions:
         self._telemetry = telemetry
         self._clock = clock
         self._abort = abort
+        self._read = read
         self._flush = CacheFlush(persistence) if persistence else None
         self._transfer = (
             AgentTransfer(agents, persistence, self._flush, post, telemetry.note)
@@ -78,6 +83,8 @@ class AgentActions:
                 answer(command.done, lambda: self._fork(command))
             case PinAgent():
                 answer(command.done, lambda: self._pin(command))
+            case ReadAgent():
+                answer(command.done, lambda: self._read(command))
             case _:
                 self._obey_travel(command)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from engine.agent_actions import AgentActions
+from engine.agent_text import AgentTexts
 from engine.cache.agents import AgentStore
 from engine.cache.block import root_hash
 from engine.cache.checkpoint import max_tokens, sequence_slots
@@ -127,7 +128,13 @@ class EngineCore:
             lambda: self.max_context_tokens,
         )
         self.actions = AgentActions(
-            self.agents, self.persistence, parts.telemetry, clock, self.abort_agent, parts.post
+            self.agents,
+            self.persistence,
+            parts.telemetry,
+            clock,
+            self.abort_agent,
+            AgentTexts(self.agents, self.scheduler, parts.chat.spell).read,
+            parts.post,
         )
 
     def _explainer(self, parts: CoreParts) -> Explainer:

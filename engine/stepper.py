@@ -25,6 +25,7 @@ from engine.runtime.runner import Chosen, DecodeRow, ModelRunner
 from engine.scheduler import Scheduler
 from engine.sequence import Sequence, SequenceStatus
 from engine.telemetry import Telemetry
+from engine.turn_timer import Phase
 
 
 class Stepper:
@@ -90,6 +91,7 @@ class Stepper:
             self._recovery.admit(sequence)
             if sequence.num_generated_tokens == 0 or sequence.avoids_cache:
                 self._explainer.begin(sequence)
+            sequence.timer.enter(Phase.PREFILL, self._clock())
             if sequence.started_s is None:
                 self._start(sequence)
             if sequence.num_remaining_tokens <= 1 and sequence.output.max_tokens:
@@ -133,7 +135,11 @@ class Stepper:
             "preempt", f"{youngest.agent.agent_id} waits for {sequence.agent.agent_id}", "warning"
         )
         self._residency.preempt(youngest)
-        self.scheduler.requeue(youngest)
+        self._requeue(youngest)
+
+    def _requeue(self, sequence: Sequence) -> None:
+        self.scheduler.requeue(sequence)
+        sequence.timer.enter(Phase.QUEUE, self._clock())
 
     def _decode(self, decoding: list[Sequence]) -> None:
         began_s = self._clock()
@@ -154,6 +160,7 @@ class Stepper:
             return
         if isinstance(token_id, ConstraintFailedError):
             raise token_id
+        sequence.timer.enter(Phase.DECODE, now_s)
         sequence.sampler.observe(token_id)
         if sequence.avoids_cache:
             self._recovery.settle(sequence)
@@ -177,7 +184,7 @@ class Stepper:
         if self._recovery.begin(sequence):
             self._residency.release(sequence)
             sequence.num_computed_tokens = 0
-            self.scheduler.requeue(sequence)
+            self._requeue(sequence)
             return
         self._recovery.give_up(sequence)
         text = "the model gave numbers that are not finite; change the prompt or the model"
@@ -245,7 +252,7 @@ class Stepper:
         if sequence.output.num_tokens and error is None:
             self._remember_reply(sequence)
         now_s = self._clock()
-        mark = sequence.mark(self._telemetry.wall_clock())
+        mark = sequence.mark(self._telemetry.wall_clock(), now_s)
         self._agents.end_turn(agent, now_s, sequence.request.prompt_token_ids, mark)
         self._telemetry.turn_finished()
         self.scheduler.observe_end(now_s)

@@ -66,7 +66,12 @@ class StokerApp(App[bool]):
     TITLE = "Stoker"
     ENABLE_COMMAND_PALETTE = False
     COMMANDS: ClassVar = set()
-    CSS_PATH: ClassVar = [FOLDER / "base.tcss", FOLDER / "main.tcss", FOLDER / "modals.tcss"]
+    CSS_PATH: ClassVar = [
+        FOLDER / "base.tcss",
+        FOLDER / "main.tcss",
+        FOLDER / "modals.tcss",
+        FOLDER / "detail.tcss",
+    ]
     HORIZONTAL_BREAKPOINTS = WIDTHS
     VERTICAL_BREAKPOINTS = HEIGHTS
     BINDINGS: ClassVar = [

@@ -12,6 +12,7 @@ from textual.message_pump import MessagePump
 
 from engine.commands import (
     AbortAgent,
+    AgentText,
     EvictAgent,
     EvictIdle,
     Eviction,
@@ -20,6 +21,7 @@ from engine.commands import (
     ForkAgent,
     ImportAgent,
     PinAgent,
+    ReadAgent,
     RemoveAgent,
     WarmAgent,
 )
@@ -40,6 +42,20 @@ class CommandAnswered(Message):
     def __init__(self, text: str, *, is_error: bool) -> None:
         self.text = text
         self.is_error = is_error
+        super().__init__()
+
+
+class AgentTextRead(Message):
+    """The engine has told what an agent is saying.
+
+    Attributes:
+        text: The text; None where it could not be told.
+        problem: Why it could not, in words.
+    """
+
+    def __init__(self, text: AgentText | None, problem: str = "") -> None:
+        self.text = text
+        self.problem = problem
         super().__init__()
 
 
@@ -123,6 +139,14 @@ class EngineDispatch:
         )
         self._engine.send(command)
 
+    def read(self, agent: AgentRow, *, with_reply: bool) -> None:
+        """Asks what one agent is saying; the answer is an ``AgentTextRead``."""
+        command = ReadAgent(
+            agent_id=agent.agent_id, namespace=agent.namespace, with_reply=with_reply
+        )
+        command.done.add_done_callback(lambda done: self._receiver.post_message(_heard(done)))
+        self._engine.send(command)
+
     def _report(self, future: Future[Any], describe: Callable[[Any], str]) -> None:
         future.add_done_callback(lambda done: self._receiver.post_message(_answer(done, describe)))
 
@@ -157,3 +181,12 @@ def _answer(future: Future[Any], describe: Callable[[Any], str]) -> CommandAnswe
         return CommandAnswered(clean(str(error)), is_error=True)
     except CancelledError:
         return CommandAnswered("the engine dropped the command", is_error=True)
+
+
+def _heard(future: Future[AgentText]) -> AgentTextRead:
+    try:
+        return AgentTextRead(future.result())
+    except StokerError as error:
+        return AgentTextRead(None, clean(str(error)))
+    except CancelledError:
+        return AgentTextRead(None, "the engine dropped the question")

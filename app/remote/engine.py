@@ -13,7 +13,16 @@ from app.agents_client import AgentsClient, RefusedError
 from app.remote.lanes import Lanes
 from app.remote.orders import carry_out
 from app.remote.state_feed import NotStokerError, StateFeed
-from engine.commands import Abort, AgentCommand, Command, EvictIdle, Generate, Note, Shutdown
+from engine.commands import (
+    Abort,
+    AgentCommand,
+    Command,
+    EvictIdle,
+    Generate,
+    Note,
+    ReadAgent,
+    Shutdown,
+)
 from engine.errors import StokerError, UnavailableError
 from engine.messages import ChatFormat
 from engine.snapshot import EMPTY_SNAPSHOT, EngineSnapshot
@@ -106,8 +115,9 @@ class RemoteEngine:
         done: Future[Any] = command.done
         try:
             answer = carry_out(self._client, command)
-            # Whoever hears the answer looks at the picture next.
-            self._look()
+            if not isinstance(command, ReadAgent):
+                # Whoever hears the answer looks at the picture next.
+                self._look()
             done.set_result(answer)
         except StokerError as error:
             done.set_exception(error)
@@ -153,4 +163,6 @@ def _lane_of(command: AgentCommand) -> object:
     """Commands about one agent keep their order; a slow one holds up nobody else's."""
     if isinstance(command, EvictIdle):
         return None
+    if isinstance(command, ReadAgent):
+        return "read", command.namespace, command.agent_id
     return command.namespace, command.agent_id

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from engine.commands import (
     Abort,
     AbortAgent,
+    AgentText,
     Command,
     EvictAgent,
     EvictIdle,
@@ -23,6 +24,7 @@ from engine.commands import (
     ImportedAgent,
     Note,
     PinAgent,
+    ReadAgent,
     RemoveAgent,
     Shutdown,
     WarmAgent,
@@ -223,7 +225,7 @@ class WordEngine:
                 self._act(command)
             case AbortAgent() | EvictIdle():
                 self._clear(command)
-            case RemoveAgent() | ExportAgent():
+            case RemoveAgent() | ExportAgent() | ReadAgent():
                 self._let_go(command)
             case ImportAgent():
                 self._take_in(command)
@@ -257,7 +259,16 @@ class WordEngine:
         else:
             command.done.set_result(int(row.status is AgentStatus.DECODING))
 
-    def _let_go(self, command: RemoveAgent | ExportAgent) -> None:
+    def _read(self, command: ReadAgent) -> None:
+        if self.snapshot.agent(command.agent_id, command.namespace) is None:
+            command.done.set_exception(AgentNotFoundError(command.agent_id))
+        else:
+            command.done.set_result(AgentText(reply="so far" if command.with_reply else None))
+
+    def _let_go(self, command: RemoveAgent | ExportAgent | ReadAgent) -> None:
+        if isinstance(command, ReadAgent):
+            self._read(command)
+            return
         row = self.snapshot.agent(command.agent_id, command.namespace)
         if row is None:
             command.done.set_exception(AgentNotFoundError(command.agent_id))

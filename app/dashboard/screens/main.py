@@ -18,7 +18,7 @@ from app.dashboard.actions import ACTIONS, bindings, key_hints, offered
 from app.dashboard.board import UP, Board, max_context_tokens
 from app.dashboard.dispatch import CommandAnswered
 from app.dashboard.palette import DashboardCommands
-from app.dashboard.screens.detail import DetailScreen
+from app.dashboard.screens.detail import DetailScreen, DetailSettings
 from app.dashboard.screens.replay_keys import ReplayKeys
 from app.dashboard.source import Source
 from app.paths import find_paths
@@ -233,11 +233,23 @@ class MainScreen(ReplayKeys):
     def action_detail(self) -> None:
         """Explains the selected agent."""
         agent = self._selected_or_say()
-        if agent is not None:
-            board = self._board
-            self.app.push_screen(
-                DetailScreen(lambda: board.detail_of(agent), self._settings.glyphs, self._zone)
+        if agent is None:
+            return
+        board, dispatch, powers = self._board, self._dispatch, self._settings.powers
+        self.app.push_screen(
+            DetailScreen(
+                DetailSettings(
+                    agent=agent,
+                    look=lambda: board.detail_of(agent),
+                    fork=(lambda turn: dispatch.fork(agent, turn))
+                    if Power.CHANGE in powers
+                    else None,
+                    engine=self._engine if Power.EXPORT in powers else None,
+                    glyphs=self._settings.glyphs,
+                    zone=self._zone,
+                )
             )
+        )
 
     def action_filter(self) -> None:
         """Types a filter."""
