@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import tzinfo
-from typing import ClassVar
 
 from textual import events
-from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.message import Message
 
@@ -64,15 +62,6 @@ class TurnsPane(Pane[tuple[ShownTurn, ...]]):
         zone: Of the times shown; None is the machine's own.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,k", "move(-1)", "Newer", show=False),
-        Binding("down,j", "move(1)", "Older", show=False),
-        Binding("pageup,ctrl+b", "move(-10)", "Page up", show=False),
-        Binding("pagedown,ctrl+f", "move(10)", "Page down", show=False),
-        Binding("home,g", "move(-1000)", "Newest", show=False),
-        Binding("end,G", "move(1000)", "Oldest", show=False),
-    ]
-
     class Moved(Message):
         """Another turn is chosen."""
 
@@ -92,7 +81,7 @@ class TurnsPane(Pane[tuple[ShownTurn, ...]]):
         numbers = [each.turn.number for each in self._slice]
         return numbers.index(self._number) if self._number in numbers else 0
 
-    def action_move(self, step: int) -> None:
+    def move(self, step: int) -> None:
         """Chooses another turn."""
         if self._slice:
             self._choose(self._index + step)

@@ -60,10 +60,16 @@ class DetailScreen(ModalScreen[None]):
         Binding("escape,q,enter,i", "dismiss", "Close", show=False),
         Binding("tab", "page(1)", "Next page", show=False),
         Binding("shift+tab", "page(-1)", "Page before", show=False),
+        Binding("up,k", "turn(-1)", "Newer", show=False),
+        Binding("down,j", "turn(1)", "Older", show=False),
+        Binding("pageup,ctrl+b", "turn(-10)", "Page up", show=False),
+        Binding("pagedown,ctrl+f", "turn(10)", "Page down", show=False),
+        Binding("home,g", "turn(-1000)", "Newest", show=False),
+        Binding("end,G", "turn(1000)", "Oldest", show=False),
         Binding("f", "fork", "Fork here", show=False),
         Binding("v", "live", "Show the reply", show=False),
     ]
-    AUTO_FOCUS = "TurnsPane"
+    AUTO_FOCUS = None
 
     def __init__(self, settings: DetailSettings) -> None:
         super().__init__(classes=PAGES[0])
@@ -98,7 +104,7 @@ class DetailScreen(ModalScreen[None]):
         live = [KeyHint(key="v", label="show or hide the reply", action="screen.live", rank=1)]
         return (
             KeyHint(key="esc", label="close", action="screen.dismiss", rank=0),
-            KeyHint(key="j/k", label="turns", action="screen.page(0)", rank=3),
+            KeyHint(key="j/k", label="turns", action="screen.turn(1)", rank=3),
             KeyHint(key="tab", label="page", action="screen.page(1)", rank=4),
             *(fork if self._settings.fork else []),
             *(live if self._settings.engine else []),
@@ -155,6 +161,10 @@ class DetailScreen(ModalScreen[None]):
         if self._text.is_live and not self.query_one(AgentTextPane).display:
             self._turn_to(PAGES.index("-text"))
         self._ask()
+
+    def action_turn(self, step: int) -> None:
+        """Chooses another turn."""
+        self.query_one(TurnsPane).move(step)
 
     def action_page(self, step: int) -> None:
         """Turns to another page where not everything is seen."""
