@@ -150,6 +150,7 @@ def run_dashboard(settings: Settings, *, is_readonly: bool, record: Path | None)
             is_at_terminal=True,
             theme=settings.theme,
             powers=READ_ONLY if is_readonly else LIVE,
+            settings=settings,
         )
         app.run()
     return _take_apart(engine, api) or (app.return_code or 0)

@@ -15,6 +15,7 @@ from textual.binding import Binding
 from textual.message import Message
 from textual.worker import get_current_worker
 
+from app.config import Settings
 from app.dashboard.action import LIVE, Power
 from app.dashboard.actions import offered
 from app.dashboard.departure import WATCH_S, is_hung_up, leave_on_signals
@@ -60,6 +61,7 @@ class StokerApp(App[bool]):
             None for one that is.
         replay: The engine, where it is a recording.
         powers: What the dashboard can do; the other actions are not offered.
+        settings: What the engine of this process was told; None where there is none.
         is_at_terminal: Whether it is drawn on a real terminal, and leaves in good order with it.
     """
 
@@ -96,6 +98,7 @@ class StokerApp(App[bool]):
         source: Source | None = None,
         replay: Replay | None = None,
         powers: frozenset[Power] = LIVE,
+        settings: Settings | None = None,
         is_at_terminal: bool = False,
     ) -> None:
         super().__init__()
@@ -116,6 +119,7 @@ class StokerApp(App[bool]):
             source=source or replay,
             replay=replay,
             powers=powers,
+            own=settings,
         )
         self.set_class(plain_glyphs, "-plain", update=False)
         for own_theme in THEMES:

@@ -97,6 +97,7 @@ async def test_a_reply_is_hidden_until_a_key_shows_it_and_after_it_hides_it() ->
             super().send(command)
 
     engine = Listened(StillScene(SCENES["busy"]()), clock=lambda: 0.0)
+    engine.start()
     app = StokerApp(engine, address="127.0.0.1:8000")
     async with app.run_test(size=(120, 40)) as pilot:
         await until(pilot, lambda: "claude repo-a" in screen_text(app))

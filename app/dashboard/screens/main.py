@@ -13,13 +13,14 @@ from textual.binding import BindingType
 from textual.command import CommandPalette
 from textual.message import Message
 
+from app.config import Settings
 from app.dashboard.action import LIVE, Power
 from app.dashboard.actions import ACTIONS, bindings, key_hints, offered
 from app.dashboard.board import UP, Board, max_context_tokens
 from app.dashboard.dispatch import CommandAnswered
 from app.dashboard.palette import DashboardCommands
 from app.dashboard.screens.detail import DetailScreen, DetailSettings
-from app.dashboard.screens.replay_keys import ReplayKeys
+from app.dashboard.screens.machine_keys import MachineKeys
 from app.dashboard.source import Source
 from app.paths import find_paths
 from app.recording.replay import Replay
@@ -63,6 +64,7 @@ class MainSettings:
         source: Tells of an engine that is not in this process; None for one that is.
         replay: The engine, where it is a recording.
         powers: What the dashboard can do; the other actions are not offered.
+        own: What the engine of this process was told; None where there is none.
     """
 
     address: str
@@ -76,6 +78,7 @@ class MainSettings:
     source: Source | None = None
     replay: Replay | None = None
     powers: frozenset[Power] = LIVE
+    own: Settings | None = None
 
     @property
     def is_readonly(self) -> bool:
@@ -87,7 +90,7 @@ class QuitRequested(Message):
     """A person wants to leave."""
 
 
-class MainScreen(ReplayKeys):
+class MainScreen(MachineKeys):
     """Shows the engine's newest snapshot and sends commands.
 
     Args:
@@ -109,6 +112,8 @@ class MainScreen(ReplayKeys):
         self._is_paused = False
         self._source = SourceSlice()
         self._replay = settings.replay
+        self._own_settings = settings.own
+        self._marks = settings.glyphs
         self.offered = offered(settings.powers)
         """The actions that can be carried out here."""
         self._refused = {each.name for each in ACTIONS} - {each.name for each in self.offered}
