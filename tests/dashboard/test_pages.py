@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -18,9 +19,12 @@ from app.dashboard.screens.settings import SettingsScreen
 from app.dashboard.screenshots import still_app
 from app.doctor import Finding, Health, Report
 from app.doctor_run import DoctorFailedError, DoctorRun, setting_flags
+from app.local_models import local_candidates
+from app.paths import find_paths
+from engine.models.bundled import bundled_folder
 from styles.tokens import UNICODE
 from tests.dashboard.driving import by_palette, dashboard, until
-from tests.dashboard.screen_text import screen_text
+from tests.dashboard.screen_text import screen_text, toasts
 
 SnapCompare = Callable[..., bool]
 SIZES = pytest.mark.parametrize(
@@ -132,13 +136,13 @@ async def test_a_settings_file_that_is_wrong_is_said(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("STOKER_PORT", "many")
     async with dashboard() as (pilot, app, _):
         await pilot.press("S")
-        await until(pilot, lambda: "must be a number" in screen_text(app))
+        await until(pilot, lambda: "must be a number" in " ".join(toasts(app)))
 
 
 async def test_capacity_waits_for_a_model_and_stays_within_its_context() -> None:
     async with dashboard("loading") as (pilot, app, _):
         await pilot.press("C")
-        await until(pilot, lambda: "no model is loaded yet" in screen_text(app))
+        await until(pilot, lambda: toasts(app) == ["no model is loaded yet"])
     async with dashboard() as (pilot, app, _):
         await pilot.press("C", "plus", "plus", "plus")
         await until(pilot, lambda: "8,192 tokens for each agent" in screen_text(app))
@@ -149,20 +153,18 @@ async def test_capacity_waits_for_a_model_and_stays_within_its_context() -> None
 async def test_other_models_of_this_machine_can_be_asked_for(
     bundled_models_dir: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from app.local_models import local_candidates
-    from app.paths import find_paths
-
     _, engine = still_app("busy")
     paths = find_paths()
     paths.models_dir.parent.mkdir(parents=True, exist_ok=True)
     paths.models_dir.symlink_to(str(bundled_models_dir))
     shown = engine.snapshot
-    assert local_candidates(shown, paths.models_dir) == []
-    import dataclasses
-
-    other = dataclasses.replace(shown, model="something-else")
-    (bundled,) = local_candidates(other, paths.models_dir)
+    (bundled,) = local_candidates(shown, paths.models_dir)
     assert bundled.spec.bytes_per_token == 46_080
+    assert shown.model_detail is not None
+    folder = str(bundled_folder(paths.models_dir))
+    running = dataclasses.replace(shown.model_detail, path=folder)
+    running_here = dataclasses.replace(shown, model_detail=running)
+    assert local_candidates(running_here, paths.models_dir) == []
     app = StokerApp(engine, address="127.0.0.1:8000", settings=load_settings({}))
     monkeypatch.setattr(machine_keys.MachineKeys, "_finder", lambda *_: lambda: [bundled])
     async with app.run_test(size=(120, 40)) as pilot:
