@@ -151,6 +151,7 @@ class MainScreen(MachineKeys):
         self.query_one(LatestEvent).glyphs = glyphs
 
     def _poll(self) -> None:
+        self._keep_focus()
         self._look_at_source()
         if self._is_paused:
             return
@@ -163,6 +164,11 @@ class MainScreen(MachineKeys):
         if self._are_tables_stale and self._num_polls % POLLS_PER_TABLE == 0:
             self._are_tables_stale = False
             self._board.show_tables()
+
+    def _keep_focus(self) -> None:
+        """Gives the keys to the agents where nobody has them: a list that is hidden takes none."""
+        if self.focused is None and self._shown.agents and self.is_current:
+            self.query_one(LaneList).focus()
 
     def _look_at_source(self) -> None:
         before, source = self._source, self._settings.source
