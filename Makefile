@@ -11,8 +11,10 @@ VENV := .venv
 CLIENTS := .test-clients
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stoker-installed
+# One worker a core; a file's tests stay together, for what they set up once.
+WORKERS ?= -n logical --maxprocesses 4 --dist loadfile
 BENCHMARKS ?= cpu_profile http_agents dashboard_cost startup returning_agent shared_prefix \
-	pool_scale persistence_cost kv_formats constrained http_overhead
+	pool_scale persistence_cost kv_formats constrained http_overhead fairness
 LOCKS := requirements-dev.lock requirements-model.lock
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes
 
@@ -43,10 +45,10 @@ run: setup
 	@$(BIN)/stoker $(ARGS)
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow and not clients" $(ARGS)
+	$(BIN)/python -m pytest $(WORKERS) -m "not slow and not clients" $(ARGS)
 
 test-all: lint
-	$(BIN)/python -m pytest -m "not clients" $(ARGS)
+	$(BIN)/python -m pytest $(WORKERS) -m "not clients" $(ARGS)
 
 # Other people's programs against this server, at versions that are named here and kept out of the
 # repository: coding agents from npm, and the tests of llama.cpp's server from a source package.

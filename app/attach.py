@@ -17,14 +17,21 @@ from engine.errors import InvalidRequestError
 
 
 def run_attached(
-    url: str, key: str | None, *, theme: str, is_readonly: bool, record: Path | None
+    url: str,
+    key: str | None,
+    *,
+    theme: str | None,
+    plain_glyphs: bool,
+    is_readonly: bool,
+    record: Path | None,
 ) -> int:
     """Shows a Stoker that runs until the person quits; it goes on then.
 
     Args:
         url: Where it listens.
         key: Its API key; None where it wants none.
-        theme: Name of the theme the dashboard opens in.
+        theme: Name of the theme the dashboard opens in; None for the one last chosen.
+        plain_glyphs: Draw with ASCII marks only, whatever the terminal can show.
         is_readonly: Whether actions that change something are hidden.
         record: Where to record what is shown; None records nothing.
 
@@ -35,7 +42,12 @@ def run_attached(
         StokerError: There is nothing to show; nothing was drawn.
     """
     app, engine = attached_dashboard(
-        url, key, theme=theme, is_readonly=is_readonly, is_at_terminal=True
+        url,
+        key,
+        theme=theme,
+        plain_glyphs=plain_glyphs or has_plain_glyphs(),
+        is_readonly=is_readonly,
+        is_at_terminal=True,
     )
     paths = find_paths()
     paths.log_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -47,13 +59,22 @@ def run_attached(
     return app.return_code or 0
 
 
-def run_in_browser(url: str, key: str | None, *, theme: str, is_readonly: bool, port: int) -> int:
+def run_in_browser(
+    url: str,
+    key: str | None,
+    *,
+    theme: str | None,
+    plain_glyphs: bool,
+    is_readonly: bool,
+    port: int,
+) -> int:
     """Serves the dashboard of a Stoker that runs to browsers of this machine, until a signal.
 
     Args:
         url: Where the Stoker listens.
         key: Its API key; None where it wants none.
-        theme: Name of the theme that dashboards open in.
+        theme: Name of the theme that dashboards open in; None for Stoker's own.
+        plain_glyphs: Draw with ASCII marks only.
         is_readonly: Whether actions that change something are hidden.
         port: Where to serve; 0 takes any.
 
@@ -66,11 +87,12 @@ def run_in_browser(url: str, key: str | None, *, theme: str, is_readonly: bool, 
     connected_engine(url, key)
     from app.web.server import WebServer
 
-    server = WebServer(url, key, theme=theme, is_readonly=is_readonly, port=port)
+    flags = [f"--theme={theme}"] if theme else []
+    flags += ["--plain-glyphs"] if plain_glyphs else []
+    flags += ["--readonly"] if is_readonly else []
+    server = WebServer(url, key, flags, port)
     sys.stdout.write(f"stoker: open {server.address}\n")
-    sys.stdout.write(
-        "stoker: the address is a key: whoever has it has this dashboard; Ctrl-C ends\n"
-    )
+    sys.stdout.write("stoker: whoever has this address has the dashboard; Ctrl-C ends it\n")
     sys.stdout.flush()
     server.run()
     return 0
@@ -92,16 +114,23 @@ def connected_engine(url: str, key: str | None) -> RemoteEngine:
 
 
 def attached_dashboard(
-    url: str, key: str | None, *, theme: str, is_readonly: bool, is_at_terminal: bool = False
+    url: str,
+    key: str | None,
+    *,
+    theme: str | None,
+    plain_glyphs: bool,
+    is_readonly: bool,
+    is_at_terminal: bool,
 ) -> tuple[StokerApp, RemoteEngine]:
     """The dashboard of a Stoker that runs, and what it follows.
 
     Args:
         url: Where it listens.
         key: Its API key; None where it wants none.
-        theme: Name of the theme the dashboard opens in.
+        theme: Name of the theme the dashboard opens in; None for the one last chosen.
+        plain_glyphs: Draw with ASCII marks only.
         is_readonly: Whether actions that change something are hidden.
-        is_at_terminal: Whether it is drawn on a real terminal.
+        is_at_terminal: Whether it is drawn on a real terminal, and remembers how it was left.
 
     Raises:
         StokerError: There is nothing to show.
@@ -112,7 +141,8 @@ def attached_dashboard(
         engine,
         address=_shown(base_url),
         base_url=base_url,
-        plain_glyphs=is_at_terminal and has_plain_glyphs(),
+        plain_glyphs=plain_glyphs,
+        habits_path=find_paths().habits_file if is_at_terminal else None,
         is_at_terminal=is_at_terminal,
         theme=theme,
         source=engine,

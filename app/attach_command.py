@@ -85,7 +85,8 @@ def _run(arguments: argparse.Namespace) -> int:
         return run_in_browser(
             url,
             key,
-            theme=settings.theme,
+            theme=settings.given_theme,
+            plain_glyphs=settings.plain_glyphs,
             is_readonly="readonly" in given,
             port=WEB_PORT if arguments.web_port is None else arguments.web_port,
         )
@@ -94,7 +95,8 @@ def _run(arguments: argparse.Namespace) -> int:
     return run_attached(
         url,
         key,
-        theme=settings.theme,
+        theme=settings.given_theme,
+        plain_glyphs=settings.plain_glyphs,
         is_readonly="readonly" in given,
         record=record_path(arguments),
     )

@@ -11,6 +11,7 @@ import selectors
 import socket
 import time
 from dataclasses import dataclass, field
+from typing import Self
 
 LIMIT_S = 900.0
 MODEL_NAME = "default_model"
@@ -156,23 +157,75 @@ def open_stream(port: int, messages: Messages, agent: str, num_tokens: int) -> s
     return _Connection(port, _body(messages, agent, num_tokens)).socket
 
 
-def _converse_all(port: int, asked: list[tuple[Messages, str]], num_tokens: int) -> list[Stream]:
-    connections = [_Connection(port, _body(*pair, num_tokens)) for pair in asked]
-    with selectors.DefaultSelector() as selector:
-        for connection in connections:
-            selector.register(connection.socket, selectors.EVENT_READ, connection)
-        num_open = len(connections)
-        deadline_s = time.monotonic() + LIMIT_S
-        while num_open:
-            if time.monotonic() > deadline_s:
-                raise TimeoutError("not every answer came")
-            for key, _ in selector.select(1.0):
+class Crowd:
+    """Answers under way on one server, which may be asked for at different times."""
+
+    def __init__(self, port: int) -> None:
+        """Asks nothing yet.
+
+        Args:
+            port: Of a server on loopback.
+        """
+        self._port = port
+        self._connections: list[_Connection] = []
+        self._selector = selectors.DefaultSelector()
+        self._num_open = 0
+
+    def __enter__(self) -> Self:
+        """Nothing more to do."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Closes every connection, also of answers that have not ended."""
+        self._selector.close()
+        for connection in self._connections:
+            connection.socket.close()
+
+    def ask(self, messages: Messages, num_tokens: int, agent: str) -> None:
+        """Asks for the next greedy answer of a conversation.
+
+        Args:
+            messages: The conversation so far.
+            num_tokens: Tokens at most.
+            agent: Name of the conversation.
+        """
+        connection = _Connection(self._port, _body(messages, agent, num_tokens))
+        self._selector.register(connection.socket, selectors.EVENT_READ, connection)
+        self._connections.append(connection)
+        self._num_open += 1
+
+    def listen(self, seconds: float) -> None:
+        """Receives for a time."""
+        self._receive(until_s=time.monotonic() + seconds)
+
+    def listen_to_the_end(self) -> list[Stream]:
+        """Receives until every answer has ended.
+
+        Returns:
+            The answers, in the order in which they were asked for.
+
+        Raises:
+            TimeoutError: Not every answer came.
+            RuntimeError: The server refused one.
+        """
+        self._receive(until_s=time.monotonic() + LIMIT_S)
+        if self._num_open:
+            raise TimeoutError("not every answer came")
+        return [connection.stream() for connection in self._connections]
+
+    def _receive(self, until_s: float) -> None:
+        while self._num_open and (left_s := until_s - time.monotonic()) > 0:
+            for key, _ in self._selector.select(min(1.0, left_s)):
                 if not key.data.receive():
-                    selector.unregister(key.fileobj)
-                    num_open -= 1
-    for connection in connections:
-        connection.socket.close()
-    return [connection.stream() for connection in connections]
+                    self._selector.unregister(key.fileobj)
+                    self._num_open -= 1
+
+
+def _converse_all(port: int, asked: list[tuple[Messages, str]], num_tokens: int) -> list[Stream]:
+    with Crowd(port) as crowd:
+        for messages, agent in asked:
+            crowd.ask(messages, num_tokens, agent)
+        return crowd.listen_to_the_end()
 
 
 def _body(messages: Messages, agent: str, num_tokens: int) -> dict[str, object]:

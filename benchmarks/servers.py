@@ -118,14 +118,19 @@ class Server:
         self.stop()
 
 
-def stoker(home: Path, model: str = "bundled", flags: tuple[str, ...] = ()) -> Server:
-    """``stoker serve`` on its own data folder."""
+def stoker(
+    home: Path,
+    model: str = "bundled",
+    flags: tuple[str, ...] = (),
+    environment: Mapping[str, str] | None = None,
+) -> Server:
+    """``stoker serve`` on its own data folder, with flags and ``STOKER_*`` settings."""
 
     def command(port: int) -> list[str]:
         serve = [sys.executable, "-m", "app.cli", "serve", "--quiet"]
         return [*serve, "--port", str(port), "--model", model, *flags]
 
-    return Server(command, "/health/ready", {"STOKER_HOME": str(home)})
+    return Server(command, "/health/ready", {"STOKER_HOME": str(home), **(environment or {})})
 
 
 def mlx_lm(model_dir: Path) -> Server:

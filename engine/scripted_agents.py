@@ -24,7 +24,9 @@ from engine.scripted_memory import ScriptedMemory
 from engine.scripted_rows import times_of
 from engine.scripted_speech import scripted_text
 from engine.snapshot import AgentStatus, TurnRow
+from engine.turn_limits import check_batch_window, check_priority
 
+DEFAULT_WINDOW_MS = 10.0
 MAX_TURNS = 8
 """Turns of an agent that a row shows."""
 
@@ -40,6 +42,7 @@ class ScriptedAgents(ABC):
     def __init__(self, source: random.Random, num_blocks: int) -> None:
         self._random = source
         self._now_s = 0.0
+        self._window_ms = DEFAULT_WINDOW_MS
         self._actors: list[Actor] = []
         self._memory = ScriptedMemory(num_blocks, self._actors, self.note)
 
@@ -121,6 +124,27 @@ class ScriptedAgents(ABC):
         self._find(agent_id).pinned = pinned
         self.note("pin", f"{agent_id} {'pinned' if pinned else 'unpinned'}", "info")
         return pinned
+
+    def pause(self, agent_id: str, paused: bool) -> bool:
+        """Lets no turn of an agent go on, or lets them go on again."""
+        actor = self._find(agent_id)
+        actor.paused = paused
+        if paused and actor.status in RUNNING:
+            actor.held, actor.status = actor.status, AgentStatus.QUEUED
+        self.note("pause" if paused else "resume", agent_id, "info")
+        return paused
+
+    def set_priority(self, agent_id: str, priority: int) -> int:
+        """Lets an agent's turns go ahead of others', or behind them."""
+        self._find(agent_id).priority = check_priority(priority)
+        self.note("priority", f"{agent_id}: {priority:+d}", "info")
+        return priority
+
+    def set_batch_window(self, window_ms: float) -> float:
+        """Changes the batch window."""
+        self._window_ms = check_batch_window(window_ms)
+        self.note("batch", f"window {window_ms:g} ms", "info")
+        return window_ms
 
     def abort(self, agent_id: str) -> int:
         """Ends an agent's turn if it has one; returns how many ended."""

@@ -14,6 +14,7 @@ from engine.cache.turn_history import TurnMark
 from engine.output import Output
 from engine.request import DeltaSink, Request, Usage
 from engine.snapshot import MissRow
+from engine.turn_limits import HEAD_START_S
 from engine.turn_timer import TurnTimer
 
 
@@ -80,6 +81,7 @@ class Sequence:
         earlier: Its agent's context of before, held against the prompt when it was admitted.
         miss: Where its prompt's tokens came from, and why known ones were lost.
         timer: Where its time goes.
+        turn_number: Counts the turns of its agent; 0 until it has ended.
     """
 
     request: Request
@@ -116,6 +118,7 @@ class Sequence:
     first_token_s: float | None = None
     earlier: EarlierContext = field(default_factory=EarlierContext)
     miss: MissRow = field(default_factory=MissRow)
+    turn_number: int = 0
     timer: TurnTimer = field(init=False)
 
     def __post_init__(self) -> None:
@@ -126,6 +129,16 @@ class Sequence:
     def avoids_cache(self) -> bool:
         """Whether it takes nothing from the pool and gives nothing to it."""
         return self.suspects is not None
+
+    @property
+    def due_s(self) -> float:
+        """When it would have been queued if its priority were time waited, monotonic seconds."""
+        return self.arrival_s - HEAD_START_S * self.agent.priority
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it may be admitted: nothing is read for it, and its agent is not paused."""
+        return not self.is_restoring and not self.agent.paused
 
     @property
     def is_finished(self) -> bool:
@@ -148,6 +161,7 @@ class Sequence:
             num_stored_tokens=max(0, num_in_blocks - self.num_cached_tokens),
             num_generated_tokens=self.output.num_tokens,
             miss=self.miss,
+            turn_number=self.turn_number,
             queue_s=started_s - self.arrival_s,
             ttft_s=self.ttft_s,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,6 +44,7 @@ class RequestRecord:
         is_answered: Whether the last byte of the reply was handed over.
         is_client_gone: Whether the client left before the end.
         error: Why it failed, in words.
+        gaps: What of its tools' schemas calls are not held to.
         headers: What the reply's headers say beside its id and model.
     """
 
@@ -59,6 +60,7 @@ class RequestRecord:
     is_answered: bool = False
     is_client_gone: bool = False
     error: str = ""
+    gaps: tuple[str, ...] = ()
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
     _last_token_at: float | None = None
 
@@ -144,14 +146,7 @@ def _headers_of(record: RequestRecord) -> list[tuple[bytes, bytes]]:
 
 def _line(method: str, path: str, status: int, duration_s: float, record: RequestRecord) -> str:
     parts = [f"{record.request_id} {method} {path} {status} {duration_s:.3f}s"]
-    if record.namespace:
-        parts.append(f"key={record.namespace}")
-    if record.model_id:
-        parts.append(f"model={record.model_id!r}")
-    if record.asked_model:
-        parts.append(f"asked={record.asked_model!r}")
-    if record.agent_id:
-        parts.append(f"agent={record.agent_id!r}")
+    parts += _who_fields(record)
     if record.usage is not None:
         usage = record.usage
         parts.append(
@@ -162,9 +157,23 @@ def _line(method: str, path: str, status: int, duration_s: float, record: Reques
             parts.append(_miss_fields(usage.miss))
         if usage.ttft_s is not None:
             parts.append(f"ttft={usage.ttft_s:.3f}s")
+    if record.gaps:
+        parts.append(f"gaps={len(record.gaps)} {record.gaps[0][:MAX_LOGGED_PATH_CHARS]!r}")
     if record.error:
         parts.append(f"error={record.error!r}")
     return " ".join(parts)
+
+
+def _who_fields(record: RequestRecord) -> Iterator[str]:
+    """Whose request it was, and what has answered it."""
+    if record.namespace:
+        yield f"key={record.namespace}"
+    if record.model_id:
+        yield f"model={record.model_id!r}"
+    if record.asked_model:
+        yield f"asked={record.asked_model!r}"
+    if record.agent_id:
+        yield f"agent={record.agent_id!r}"
 
 
 def _miss_fields(miss: MissRow) -> str:

@@ -21,6 +21,7 @@ from engine.commands import (
     Generate,
     Note,
     ReadAgent,
+    SetBatchWindow,
     Shutdown,
 )
 from engine.errors import StokerError, UnavailableError
@@ -161,7 +162,7 @@ class RemoteEngine:
 
 def _lane_of(command: AgentCommand) -> object:
     """Commands about one agent keep their order; a slow one holds up nobody else's."""
-    if isinstance(command, EvictIdle):
+    if isinstance(command, EvictIdle | SetBatchWindow):
         return None
     if isinstance(command, ReadAgent):
         return "read", command.namespace, command.agent_id

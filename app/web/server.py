@@ -9,6 +9,7 @@ import os
 import shlex
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,18 +39,14 @@ class WebServer(Server):  # type: ignore[misc, unused-ignore]
     Args:
         url: The Stoker that is shown.
         key: Its API key; None where it wants none.
-        theme: Name of the theme that dashboards open in.
-        is_readonly: Whether actions that change something are hidden.
+        flags: What else each tab's dashboard is told.
         port: Where to listen, on this machine only; 0 takes any.
     """
 
-    def __init__(
-        self, url: str, key: str | None, *, theme: str, is_readonly: bool, port: int
-    ) -> None:
+    def __init__(self, url: str, key: str | None, flags: Sequence[str], port: int) -> None:
         self._socket = _bound(port)
         number: int = self._socket.getsockname()[1]
-        flags = ["--readonly"] if is_readonly else []
-        child = [sys.executable, "-P", "-c", _START, str(_ROOT), url, theme, *flags]
+        child = [sys.executable, "-P", "-c", _START, str(_ROOT), url, *flags]
         super().__init__(shlex.join(child), host=HOST, port=number, title="Stoker")
         self.templates_path = Path(__file__).parent
         self._guard = WebGuard(frozenset({f"{HOST}:{number}", f"localhost:{number}"}))

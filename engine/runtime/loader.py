@@ -76,9 +76,10 @@ def load(
     from mlx.utils import tree_flatten
     from mlx_lm.utils import load_model
 
-    from engine.runtime import cpu, kv, ragged
+    from engine.runtime import cpu, kv, ragged, split_attention
     from engine.runtime.fitting import fit
 
+    split_attention.uninstall()
     progress(0.4, "reading weights")
     try:
         model, config = load_model(path, lazy=True)

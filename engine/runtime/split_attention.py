@@ -19,11 +19,14 @@ from engine.runtime.ragged import RaggedLayer
 _ATTENTION_NAMES = ("self_attn", "attention", "attn")
 """What models call the attention of a layer."""
 
+_originals: list[tuple[Any, Callable[..., mx.array]]] = []
+"""Classes whose call was replaced, and what it was."""
+
 
 def install(model: Any) -> bool:
     """Lets a model's attention take a ragged batch sequence by sequence.
 
-    Safe to call again.
+    It is replaced in its class, which all models of a kind share. Safe to call again.
 
     Args:
         model: A loaded mlx-lm model.
@@ -36,10 +39,17 @@ def install(model: Any) -> bool:
         for name, module in model.named_modules()
         if name.rpartition(".")[2] in _ATTENTION_NAMES
     }
-    for each in classes:
-        if not getattr(each.__call__, "splits_ragged", False):
-            each.__call__ = _split(each.__call__)
+    for each in classes - {replaced for replaced, _ in _originals}:
+        _originals.append((each, each.__call__))
+        each.__call__ = _split(each.__call__)
     return bool(classes)
+
+
+def uninstall() -> None:
+    """Puts back what ``install`` replaced, so that another model of that kind is tested afresh."""
+    while _originals:
+        replaced, original = _originals.pop()
+        replaced.__call__ = original
 
 
 def _split(attention: Callable[..., mx.array]) -> Callable[..., mx.array]:
@@ -59,7 +69,6 @@ def _split(attention: Callable[..., mx.array]) -> Callable[..., mx.array]:
         ]
         return mx.concatenate(outputs, axis=0)
 
-    split.splits_ragged = True  # type: ignore[attr-defined]
     return split
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -23,9 +24,12 @@ from engine.commands import (
     ImportAgent,
     ImportedAgent,
     Note,
+    PauseAgent,
     PinAgent,
     ReadAgent,
     RemoveAgent,
+    SetBatchWindow,
+    SetPriority,
     Shutdown,
     WarmAgent,
 )
@@ -59,7 +63,11 @@ from tests.api.byte_chat_format import MAX_CONTEXT_TOKENS, ByteChatFormat
 MODEL_ID = "tiny-words"
 NUM_CACHED_TOKENS = 7
 NUM_STORED_TOKENS = 3
+Steering = AbortAgent | PauseAgent | SetPriority | EvictIdle | SetBatchWindow
 EVICTION = Eviction(freed_bytes=4096, num_tokens=512, num_disk_tokens=256)
+MISS = MissRow(
+    num_hot_tokens=5, num_lost_tokens=4, num_new_tokens=1, cause=MissCause.EVICTED, lost_s=0.5
+)
 
 SERVING_SNAPSHOT = EngineSnapshot(
     step=1,
@@ -78,12 +86,7 @@ SERVING_SNAPSHOT = EngineSnapshot(
         block_owners=b"\xff\0\0\0",
     ),
     disk=DiskRow(
-        is_on=True,
-        bytes_used=50,
-        bytes_budget=80,
-        num_blocks=5,
-        num_pending=2,
-        num_quarantined=1,
+        is_on=True, bytes_used=50, bytes_budget=80, num_blocks=5, num_pending=2, num_quarantined=1
     ),
     batch=BatchRow(num_running=3, num_waiting=2),
     throughput=ThroughputRow(
@@ -95,18 +98,7 @@ SERVING_SNAPSHOT = EngineSnapshot(
         num_turns=5,
     ),
     agents=(
-        AgentRow(
-            agent_id="repo-a",
-            num_prompt_tokens=10,
-            num_cached_tokens=5,
-            miss=MissRow(
-                num_hot_tokens=5,
-                num_lost_tokens=4,
-                num_new_tokens=1,
-                cause=MissCause.EVICTED,
-                lost_s=0.5,
-            ),
-        ),
+        AgentRow(agent_id="repo-a", num_prompt_tokens=10, num_cached_tokens=5, miss=MISS),
         AgentRow(agent_id="session/sub", status=AgentStatus.DECODING, pinned=True),
         AgentRow(agent_id="nightly", status=AgentStatus.WARM, num_context_tokens=7420),
     ),
@@ -173,7 +165,9 @@ class WordEngine:
         self.archives: list[bytes] = []
         self.archive_lines = 1
         self.refuse_after = 0
+        self.shows_removals = True
         self.snapshot = SERVING_SNAPSHOT
+        self._num_turns: Counter[str] = Counter()
 
     def start(self) -> None:
         self._thread.start()
@@ -223,8 +217,8 @@ class WordEngine:
                 self._is_stopping.set()
             case EvictAgent() | PinAgent() | WarmAgent() | ForkAgent():
                 self._act(command)
-            case AbortAgent() | EvictIdle():
-                self._clear(command)
+            case PauseAgent() | SetPriority() | AbortAgent() | EvictIdle() | SetBatchWindow():
+                self._steer(command)
             case RemoveAgent() | ExportAgent() | ReadAgent():
                 self._let_go(command)
             case ImportAgent():
@@ -249,15 +243,19 @@ class WordEngine:
         else:
             command.done.set_result(command.fork_id or f"{command.agent_id}-fork-1")
 
-    def _clear(self, command: AbortAgent | EvictIdle) -> None:
+    def _steer(self, command: Steering) -> None:
         if isinstance(command, EvictIdle):
-            command.done.set_result(EVICTION)
-            return
+            return command.done.set_result(EVICTION)
+        if isinstance(command, SetBatchWindow):
+            return command.done.set_result(command.window_ms)
         row = self.snapshot.agent(command.agent_id, command.namespace)
         if row is None:
-            command.done.set_exception(AgentNotFoundError(command.agent_id))
-        else:
-            command.done.set_result(int(row.status is AgentStatus.DECODING))
+            return command.done.set_exception(AgentNotFoundError(command.agent_id))
+        if isinstance(command, PauseAgent):
+            return command.done.set_result(command.paused)
+        if isinstance(command, SetPriority):
+            return command.done.set_result(command.priority)
+        return command.done.set_result(int(row.status is AgentStatus.DECODING))
 
     def _read(self, command: ReadAgent) -> None:
         if self.snapshot.agent(command.agent_id, command.namespace) is None:
@@ -276,7 +274,8 @@ class WordEngine:
             command.done.set_exception(AgentBusyError(command.agent_id, "change"))
         elif isinstance(command, RemoveAgent):
             rest = tuple(each for each in self.snapshot.agents if each is not row)
-            self.snapshot = replace(self.snapshot, agents=rest)
+            if self.shows_removals:
+                self.snapshot = replace(self.snapshot, agents=rest)
             command.done.set_result(2048)
         else:
             content = f"archive of {command.agent_id}\n".encode() * self.archive_lines
@@ -370,10 +369,12 @@ class WordEngine:
         error: StokerError | None = None,
     ) -> None:
         request = turn.command.request
+        agent_id = turn.command.admitted.result()
+        self._num_turns[agent_id] += finish_reason is not None
         turn.command.sink(
             Delta(
                 request_id=request.request_id,
-                agent_id=turn.command.admitted.result(),
+                agent_id=agent_id,
                 text=text,
                 token_ids=token_ids,
                 logprobs=_logprobs(text, token_ids, request.sampling.num_logprobs),
@@ -382,6 +383,7 @@ class WordEngine:
                     num_cached_tokens=NUM_CACHED_TOKENS,
                     num_stored_tokens=NUM_STORED_TOKENS,
                     num_generated_tokens=turn.num_words,
+                    turn_number=self._num_turns[agent_id] if finish_reason is not None else 0,
                     miss=MissRow(
                         num_hot_tokens=4,
                         num_warm_tokens=3,

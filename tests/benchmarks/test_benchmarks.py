@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from benchmarks import (
+    fairness,
     http_overhead,
     persistence_cost,
     pool_scale,
@@ -19,6 +20,7 @@ from benchmarks import (
     returning_agent,
     shared_prefix,
 )
+from benchmarks.chat_client import Stream
 from benchmarks.cpu_profile import bundled_model
 from benchmarks.peers import Stoker
 
@@ -123,6 +125,30 @@ def test_a_returning_agent_is_measured_in_every_state(tmp_path: Path) -> None:
         returning_agent.STATES, 1
     )
     assert samples[300]["cold"][0] > samples[300]["again"][0] > 0
+
+
+def test_only_the_gaps_of_those_held_up_by_a_long_prompt_count() -> None:
+    streaming = Stream(sent_s=0.0, pieces_s=[1.0, 2.0, 2.5, 4.0, 9.0, 9.1])
+    long = Stream(sent_s=2.4, pieces_s=[5.0])
+    short = Stream(sent_s=3.0, pieces_s=[3.5, 4.0])
+    round_ = fairness.Round([streaming], [long], short)
+    assert round_.gaps_s == pytest.approx([0.5, 1.5, 5.0])
+    assert round_.seconds == pytest.approx(9.1)
+
+
+@pytest.mark.slow
+def test_a_short_request_is_measured_among_long_ones(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(fairness, "write_result", _into(tmp_path))
+    arguments = ["--long-tokens", "300", "--streamed-tokens", "80", "--rounds", "1"]
+    monkeypatch.setattr(sys, "argv", ["fairness", *arguments])
+    fairness.main()
+    (path,) = tmp_path.iterdir()
+    result = json.loads(path.read_text())
+    assert result["stoker"]["short_ttft_s"]["p50"] > 0
+    assert result["stoker"]["gap_s"]["num_samples"] > 0
+    assert result["aims"]["throughput_of_unfair"] > 0
 
 
 @pytest.mark.slow

@@ -135,7 +135,7 @@ async def test_settings_tell_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_settings_file_that_is_wrong_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STOKER_PORT", "many")
     async with dashboard() as (pilot, app, _):
-        await pilot.press("S")
+        await pilot.press("comma")
         await until(pilot, lambda: "must be a number" in " ".join(toasts(app)))
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-
 import mlx.core as mx
 import numpy as np
 import pytest
@@ -17,16 +15,6 @@ from tests.runtime.test_layer_kinds import Model, prompt
 from tests.runtime.tiny_models import ARCHITECTURES, SPLIT_ATTENTION, make_tiny_model
 
 LENGTHS = (5, 23, 300)
-
-
-@pytest.fixture(autouse=True)
-def stock_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Attention is replaced in classes that all models of a kind share, for as long as we run."""
-    for name in {*ARCHITECTURES, *SPLIT_ATTENTION}:
-        for module in make_tiny_model(name).modules():
-            cls = type(module)
-            if getattr(cls.__call__, "splits_ragged", False) or name in SPLIT_ATTENTION:
-                monkeypatch.setattr(cls, "__call__", inspect.unwrap(cls.__call__))
 
 
 @pytest.mark.parametrize("name", SPLIT_ATTENTION)

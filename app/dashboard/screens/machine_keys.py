@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from app.config import ConfigError, Settings, load_settings
-from app.dashboard.screens.replay_keys import ReplayKeys
+from app.dashboard.screens.system_keys import SystemKeys
 from app.paths import find_paths
 from styles.tokens import UNICODE, Glyphs
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from engine.snapshot import EngineSnapshot
 
 
-class MachineKeys(ReplayKeys):
+class MachineKeys(SystemKeys):
     """A screen that can show what there is to know of this machine.
 
     What the pages need is imported when one is opened: the first paint does not wait for it.
