@@ -155,6 +155,7 @@ def run_dashboard(settings: Settings, *, is_readonly: bool, record: Path | None)
             theme=settings.given_theme,
             habits_path=paths.habits_file,
             powers=READ_ONLY if is_readonly else LIVE,
+            settings=settings,
         )
         app.run()
     return _take_apart(engine, api) or (app.return_code or 0)

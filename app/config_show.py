@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from dataclasses import dataclass
 from typing import Any
 
-from app.config import SETTING_FIELDS, Settings
+from app.config import DEFAULT, SETTING_FIELDS, Settings
 from app.logs import printable
 from app.paths import Paths
 from engine.cache.quantisation import format_key
@@ -15,13 +16,46 @@ from engine.kv_quality import known_change, quality_words
 _HIDDEN = "(set, not shown)"
 
 
+@dataclass(frozen=True, slots=True)
+class SettingRow:
+    """One setting for people.
+
+    Attributes:
+        name: Its name.
+        value: Its value; a secret's is not told.
+        origin: Where it came from: a flag, a variable, a file.
+    """
+
+    name: str
+    value: str
+    origin: str
+
+    @property
+    def is_default(self) -> bool:
+        """Whether nobody chose it."""
+        return self.origin == DEFAULT
+
+
+def setting_rows(settings: Settings) -> list[SettingRow]:
+    """Every setting."""
+    return [
+        SettingRow(name, str(_shown(settings, name)), settings.origins[name])
+        for name in SETTING_FIELDS
+    ]
+
+
+def folder_rows(paths: Paths) -> list[tuple[str, str]]:
+    """Name and path of every folder."""
+    return [(name, str(path)) for name, path in dataclasses.asdict(paths).items()]
+
+
 def settings_as_json(settings: Settings, paths: Paths) -> str:
     """Settings and folders as a JSON object."""
     fields = {
         name: {"value": _shown(settings, name), "origin": settings.origins[name]}
         for name in SETTING_FIELDS
     }
-    folders = {name: str(path) for name, path in dataclasses.asdict(paths).items()}
+    folders = dict(folder_rows(paths))
     kv_cache = {
         "format": format_key(settings.quantisation),
         "perplexity_change": _perplexity_change(settings, paths),
@@ -33,17 +67,14 @@ def settings_as_json(settings: Settings, paths: Paths) -> str:
 def settings_as_table(settings: Settings, paths: Paths) -> str:
     """Settings and folders in columns."""
     rows = [("setting", "value", "from")]
-    rows += [
-        (name, printable(str(_shown(settings, name))), settings.origins[name])
-        for name in SETTING_FIELDS
-    ]
+    rows += [(row.name, printable(row.value), row.origin) for row in setting_rows(settings)]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     lines = [f"{name:{widths[0]}}  {value:{widths[1]}}  {origin}" for name, value, origin in rows]
     lines.append("")
     if settings.quantisation:
         words = quality_words(settings.quantisation, _perplexity_change(settings, paths))
         lines += [f"{'KV cache':{widths[0]}}  {words}", ""]
-    lines += [f"{name:{widths[0]}}  {path}" for name, path in dataclasses.asdict(paths).items()]
+    lines += [f"{name:{widths[0]}}  {path}" for name, path in folder_rows(paths)]
     return "\n".join(lines)
 
 

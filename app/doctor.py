@@ -247,12 +247,17 @@ def check_terminal() -> list[Finding]:
     if not sys.stdout.isatty():
         return [Finding("terminal", Health.OK, "not one; `stoker serve` needs none")]
     size = shutil.get_terminal_size()
+    return [terminal_finding(os.environ.get("TERM", "unnamed"), size.columns, size.lines)]
+
+
+def terminal_finding(name: str, columns: int, lines: int) -> Finding:
+    """A terminal of some size, and how well the dashboard can be drawn on it."""
     colours = "no" if os.environ.get("NO_COLOR") else os.environ.get("COLORTERM") or "256"
-    text = f"{os.environ.get('TERM', 'unnamed')}, {size.columns}x{size.lines}, {colours} colours"
-    if size.columns < MIN_COLUMNS or size.lines < MIN_LINES:
+    text = f"{name}, {columns}x{lines}, {colours} colours"
+    if columns < MIN_COLUMNS or lines < MIN_LINES:
         hint = f"{text}: at least {MIN_COLUMNS}x{MIN_LINES} shows everything"
-        return [Finding("terminal", Health.NOTE, hint)]
-    return [Finding("terminal", Health.OK, text)]
+        return Finding("terminal", Health.NOTE, hint)
+    return Finding("terminal", Health.OK, text)
 
 
 def check_clients() -> list[Finding]:

@@ -12,6 +12,7 @@ from engine.cache.agents import AgentStore
 from engine.cache_flush import CacheFlush
 from engine.commands import (
     AgentCommand,
+    AgentText,
     EvictAgent,
     EvictIdle,
     Eviction,
@@ -19,6 +20,7 @@ from engine.commands import (
     ForkAgent,
     ImportAgent,
     PinAgent,
+    ReadAgent,
     RemoveAgent,
     TurnCommand,
     WarmAgent,
@@ -39,6 +41,7 @@ class AgentActions:
         persistence: Persistence | None,
         telemetry: Telemetry,
         clock: Callable[[], float],
+        read: Callable[[ReadAgent], AgentText],
         turns: TurnActions,
         post: Post,
     ) -> None:
@@ -49,6 +52,7 @@ class AgentActions:
             persistence: The warm tier; None where nothing is kept on disk.
             telemetry: Takes events.
             clock: Monotonic seconds.
+            read: Tells what an agent is saying.
             turns: Carries out what is about turns.
             post: Has something done on the engine's thread.
         """
@@ -56,6 +60,7 @@ class AgentActions:
         self._persistence = persistence
         self._telemetry = telemetry
         self._clock = clock
+        self._read = read
         self._turns = turns
         self._flush = CacheFlush(persistence) if persistence else None
         self._transfer = (
@@ -77,6 +82,8 @@ class AgentActions:
                 answer(command.done, lambda: self._fork(command))
             case PinAgent():
                 answer(command.done, lambda: self._pin(command))
+            case ReadAgent():
+                answer(command.done, lambda: self._read(command))
             case _:
                 self._obey_travel(command)
 

@@ -157,6 +157,46 @@ class ImportedAgent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AgentText:
+    """What an agent's conversation says at one moment, as text with the model's own marks.
+
+    Attributes:
+        reply: The reply of its running turn so far; None while no turn runs, or where it was not
+            asked for.
+        is_cut: Whether that is only the end of it.
+        lead: The last text that is equal before the place where its last prompt had changed;
+            empty where no change cost it anything.
+        was: What followed there before; empty where that is not known any more.
+        now: What follows there now.
+    """
+
+    reply: str | None = None
+    is_cut: bool = False
+    lead: str = ""
+    was: str = ""
+    now: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadAgent:
+    """Tell what an agent is saying, and where its last prompt changed.
+
+    Texts are for whoever asks; they are in no snapshot, event, log or recording.
+
+    Attributes:
+        agent_id: The agent.
+        with_reply: Whether the reply of its running turn is wanted too.
+        namespace: Whose agent it is; see ``Request.namespace``.
+        done: Resolves to the text; fails with AgentNotFoundError.
+    """
+
+    agent_id: str
+    with_reply: bool = False
+    namespace: str = ""
+    done: Future[AgentText] = field(default_factory=Future)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EvictAgent:
     """Drop an agent's cache from memory, once the disk has what it can take of it.
 
@@ -335,6 +375,7 @@ class Shutdown:
 TurnCommand = AbortAgent | PauseAgent | SetPriority | SetBatchWindow
 AgentCommand = (
     TurnCommand
+    | ReadAgent
     | EvictAgent
     | EvictIdle
     | WarmAgent

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from engine.agent_actions import AgentActions
+from engine.agent_text import AgentTexts
 from engine.block_inquiry import describe_block
 from engine.cache.agents import AgentStore
 from engine.cache.block import root_hash
@@ -137,7 +138,13 @@ class EngineCore:
         )
         turns = TurnActions(self.agents, self.stepper, parts.telemetry)
         self.actions = AgentActions(
-            self.agents, self.persistence, parts.telemetry, clock, turns, parts.post
+            self.agents,
+            self.persistence,
+            parts.telemetry,
+            clock,
+            AgentTexts(self.agents, self.scheduler, parts.chat.spell).read,
+            turns,
+            parts.post,
         )
 
     def _explainer(self, parts: CoreParts) -> Explainer:

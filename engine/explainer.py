@@ -50,6 +50,9 @@ class Explainer:
             parts=sequence.request.parts,
             spell=self.spell,
         )
+        sequence.agent.change = sequence.earlier.change_at(
+            sequence.miss.changed_token, sequence.request.prompt_token_ids
+        )
         self.settle(sequence)
 
     def found(self, sequence: Sequence, start_token: int, num_tokens: int) -> None:

@@ -22,6 +22,7 @@ from engine.snapshot import (
     DiskRow,
     PoolRow,
     TurnRow,
+    TurnTimes,
 )
 
 MAX_TURNS = 20
@@ -229,6 +230,7 @@ class Publisher:
             num_restoring_tokens=num_restoring,
             miss=turn.miss,
             turns=self._turns(agent),
+            times=sequence.timer.times(now_s) if sequence else TurnTimes(),
         )
 
     def _turns(self, agent: Agent) -> tuple[TurnRow, ...]:
@@ -242,6 +244,7 @@ class Publisher:
                 ended_time=mark.ended_time,
                 miss=mark.miss,
                 resumable=is_end_there(self._pool, self._agents.parent_on_disk, mark),
+                times=mark.times,
             )
             for mark in list(agent.history)[-MAX_TURNS:]
         )

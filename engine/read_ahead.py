@@ -18,6 +18,7 @@ from engine.cache.spec import CacheSpec
 from engine.errors import AgentBusyError, NotOnDiskError
 from engine.reads import Reads
 from engine.sequence import Sequence
+from engine.turn_timer import Phase
 
 MIN_PARTIAL_TOKENS = 16
 """A block that matches in fewer tokens is not worth reading."""
@@ -87,7 +88,9 @@ class ReadAhead:
         sequence.restored = held
         sequence.is_restoring = True
         sequence.num_reads += 1
-        self.reads.begin(sequence, _num_tokens(sequence, wanted), self._clock())
+        now_s = self._clock()
+        sequence.timer.enter(Phase.RESTORE, now_s)
+        self.reads.begin(sequence, _num_tokens(sequence, wanted), now_s)
         # The turn may end, or others may need the room: then it lets go of what it holds.
         arrival = Arrival(
             held,
@@ -171,7 +174,9 @@ class ReadAhead:
     def _restored(self, sequence: Sequence, arrival: Arrival) -> None:
         """What could be read is in the pool, held by the sequence until it is admitted."""
         sequence.is_restoring = False
-        seconds = self.reads.end(sequence, arrival.num_read_tokens, self._clock())
+        now_s = self._clock()
+        sequence.timer.enter(Phase.QUEUE, now_s)
+        seconds = self.reads.end(sequence, arrival.num_read_tokens, now_s)
         if arrival.is_given_up():
             return
         num_tokens = arrival.num_placed_tokens

@@ -17,6 +17,7 @@ from engine.commands import (
     Abort,
     AbortAgent,
     AgentCommand,
+    AgentText,
     Command,
     DescribeBlock,
     EvictAgent,
@@ -31,6 +32,7 @@ from engine.commands import (
     Note,
     PauseAgent,
     PinAgent,
+    ReadAgent,
     RemoveAgent,
     SetBatchWindow,
     SetPriority,
@@ -79,6 +81,9 @@ class Scene(Protocol):
 
     def abort(self, agent_id: str) -> int:
         """Ends an agent's turns and returns how many; raises AgentNotFoundError."""
+
+    def read(self, agent_id: str, *, with_reply: bool) -> AgentText:
+        """Tells what an agent is saying; raises AgentNotFoundError."""
 
     def remove(self, agent_id: str) -> int:
         """Forgets an agent; returns the bytes freed, raises as ``RemoveAgent`` says."""
@@ -188,6 +193,8 @@ def _act(scene: Scene, command: AgentCommand) -> object:
             return scene.fork(command.agent_id, command.fork_id, command.turn)
         case PinAgent():
             return scene.pin(command.agent_id, command.pinned)
+        case ReadAgent():
+            return scene.read(command.agent_id, with_reply=command.with_reply)
         case _:
             return _travel(scene, command)
 

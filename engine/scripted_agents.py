@@ -7,7 +7,7 @@ import random
 from abc import ABC, abstractmethod
 from pathlib import Path
 
-from engine.commands import Eviction, ExportedAgent, ImportedAgent
+from engine.commands import AgentText, Eviction, ExportedAgent, ImportedAgent
 from engine.errors import AgentBusyError, AgentNotFoundError, NoCacheError, NotOnDiskError
 from engine.scripted_cast import (
     ACTIVE,
@@ -21,6 +21,8 @@ from engine.scripted_cast import (
 )
 from engine.scripted_file import ScriptedAgent, read_agent, write_agent
 from engine.scripted_memory import ScriptedMemory
+from engine.scripted_rows import times_of
+from engine.scripted_speech import scripted_text
 from engine.snapshot import AgentStatus, TurnRow
 from engine.turn_limits import check_batch_window, check_priority
 
@@ -81,10 +83,12 @@ class ScriptedAgents(ABC):
         if actor.status is not AgentStatus.WARM:
             raise NotOnDiskError(agent_id, is_in_memory=bool(actor.table))
         self._restore(actor)
+        actor.restore_s = 0.0  # no turn waits for it
         return actor.num_restorable
 
     def _restore(self, actor: Actor) -> None:
-        actor.restored_at_s = self._now_s + self._memory.restore(actor)
+        actor.restore_s = self._memory.restore(actor)
+        actor.restored_at_s = self._now_s + actor.restore_s
         actor.status = AgentStatus.RESTORING
 
     def fork(self, agent_id: str, fork_id: str | None, turn: int | None = None) -> str:
@@ -152,6 +156,12 @@ class ScriptedAgents(ABC):
         self.note("abort", text, "warning")
         return 1
 
+    def read(self, agent_id: str, *, with_reply: bool) -> AgentText:
+        """What an agent is saying."""
+        actor = self._find(agent_id)
+        is_heard = with_reply and actor.status in RUNNING
+        return scripted_text(actor.miss, actor.num_generated if is_heard else None)
+
     def remove(self, agent_id: str) -> int:
         """Forgets an agent; returns the bytes freed."""
         actor = self._find_at_rest(agent_id, "remove")
@@ -206,9 +216,11 @@ class ScriptedAgents(ABC):
                 ended_time=time,
                 miss=actor.miss.words if actor.miss.num_lost_tokens else "",
                 resumable=True,
+                times=times_of(actor, self._now_s),
             )
         )
         del actor.turns[:-MAX_TURNS]
+        actor.restore_s = 0.0
 
     def _forget_places(self, actor: Actor, num_kept_tokens: int) -> None:
         """Turns that went on from another text cannot be gone back to."""

@@ -180,6 +180,8 @@ class Actor:
     prefill_left: float = 0.0
     decoded: float = 0.0
     queued_at_s: float = 0.0
+    begun_at_s: float = 0.0
+    restore_s: float = 0.0
     restored_at_s: float = 0.0
     ended_at_s: float = 0.0
     ttft_s: float | None = None

@@ -22,6 +22,7 @@ from engine.snapshot import (
     MissRow,
     PoolRow,
     ThroughputRow,
+    TurnTimes,
 )
 
 PREFILL_TOK_S = 860.0
@@ -144,6 +145,23 @@ def agent_row(actor: Actor, memory: ScriptedMemory, now_s: float, decode_tok_s: 
         idle_s=now_s - actor.ended_at_s if status not in ACTIVE else 0.0,
         num_restoring_tokens=(actor.num_restored if status is AgentStatus.RESTORING else 0),
         miss=actor.miss,
+        times=times_of(actor, now_s) if status in ACTIVE else TurnTimes(),
+    )
+
+
+def times_of(actor: Actor, now_s: float) -> TurnTimes:
+    """Where the time of an agent's turn went up to now."""
+    if actor.status is AgentStatus.RESTORING:
+        return TurnTimes(restore_s=max(0.0, actor.restore_s - (actor.restored_at_s - now_s)))
+    if actor.status is AgentStatus.QUEUED:
+        return TurnTimes(queue_s=now_s - actor.queued_at_s, restore_s=actor.restore_s)
+    first_s = actor.queued_at_s + actor.ttft_s if actor.ttft_s is not None else now_s
+    decode_at_s = now_s if actor.prefill_left else min(now_s, max(actor.begun_at_s, first_s))
+    return TurnTimes(
+        queue_s=max(0.0, actor.begun_at_s - actor.queued_at_s),
+        restore_s=actor.restore_s,
+        prefill_s=decode_at_s - actor.begun_at_s,
+        decode_s=now_s - decode_at_s,
     )
 
 

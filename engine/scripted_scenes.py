@@ -32,6 +32,7 @@ from engine.snapshot import (
     MissRow,
     ThroughputRow,
     TurnRow,
+    TurnTimes,
 )
 
 SYSTEM_CHANGED = MissRow(
@@ -50,6 +51,7 @@ FEW_TURNS = (
         num_context_tokens=1472,
         ttft_s=3.5,
         ended_time=NOON_S - 94,
+        times=TurnTimes(queue_s=0.02, prefill_s=3.48, decode_s=6.1),
     ),
     TurnRow(
         number=2,
@@ -59,6 +61,7 @@ FEW_TURNS = (
         ttft_s=0.31,
         ended_time=NOON_S - 61,
         resumable=True,
+        times=TurnTimes(queue_s=0.04, restore_s=0.12, prefill_s=0.15, decode_s=10.7),
     ),
     TurnRow(
         number=3,
@@ -67,6 +70,7 @@ FEW_TURNS = (
         num_cached_tokens=1368,
         ttft_s=0.44,
         ended_time=NOON_S - 12,
+        times=TurnTimes(queue_s=0.06, prefill_s=0.38, decode_s=0.36),
         miss="message 4 (assistant) tokenised differently at token 1368: 262 tokens, 0.6 s",
         resumable=True,
     ),
@@ -122,6 +126,7 @@ def busy() -> EngineSnapshot:
                 prefill_progress=0.62,
                 eta_s=1.4,
                 ttft_s=0.44,
+                times=TurnTimes(queue_s=0.05, prefill_s=2.3),
                 miss=SYSTEM_CHANGED,
                 turns=FEW_TURNS,
             ),
@@ -177,6 +182,7 @@ def busy() -> EngineSnapshot:
                         num_cached_tokens=num_context - 68,
                         ttft_s=0.22,
                         ended_time=NOON_S - 251.0 - 600.0 * (31 - number),
+                        times=TurnTimes(queue_s=0.03, restore_s=0.08, prefill_s=0.11, decode_s=0.9),
                         resumable=number > 28,
                     )
                     for number, num_context in ((28, 5220), (29, 5790), (30, 6410), (31, 6800))

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
-from engine.commands import Eviction, ExportedAgent, ImportedAgent
+from engine.commands import AgentText, Eviction, ExportedAgent, ImportedAgent
 from engine.errors import AgentBusyError, AgentNotFoundError, NoCacheError, NotOnDiskError
 from engine.scripted_cast import (
     ACTIVE,
@@ -19,6 +19,7 @@ from engine.scripted_cast import (
     turn_at,
 )
 from engine.scripted_file import ScriptedAgent, read_agent, write_agent
+from engine.scripted_speech import scripted_text
 from engine.snapshot import (
     NO_OWNER,
     AgentRow,
@@ -137,6 +138,12 @@ class StillScene:
         )
         self.note("abort", f"{agent_id} after {row.num_generated_tokens} tokens", "warning")
         return 1
+
+    def read(self, agent_id: str, *, with_reply: bool) -> AgentText:
+        """What an agent is saying."""
+        row = self._find(agent_id)
+        is_heard = with_reply and row.status in RUNNING
+        return scripted_text(row.miss, row.num_generated_tokens if is_heard else None)
 
     def remove(self, agent_id: str) -> int:
         """Forgets an agent; returns the bytes freed."""

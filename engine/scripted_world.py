@@ -193,6 +193,7 @@ class DemoWorld(ScriptedAgents):
         actor.decoded = 0.0
         actor.num_context = actor.num_cached
         actor.status = AgentStatus.PREFILLING
+        actor.begun_at_s = self._now_s
         actor.miss = miss_row(actor, num_before, changed_part)
         if actor.miss.num_lost_tokens:
             self.note("miss", f"{role.agent_id}: {actor.miss.words}", "info")

@@ -15,6 +15,7 @@ from engine.output import Output
 from engine.request import DeltaSink, Request, Usage
 from engine.snapshot import MissRow
 from engine.turn_limits import HEAD_START_S
+from engine.turn_timer import TurnTimer
 
 
 class SequenceStatus(StrEnum):
@@ -80,6 +81,7 @@ class Sequence:
         first_token_s: When its first token came.
         earlier: Its agent's context of before, held against the prompt when it was admitted.
         miss: Where its prompt's tokens came from, and why known ones were lost.
+        timer: Where its time goes.
         turn_number: Counts the turns of its agent; 0 until it has ended.
     """
 
@@ -119,6 +121,11 @@ class Sequence:
     earlier: EarlierContext = field(default_factory=EarlierContext)
     miss: MissRow = field(default_factory=MissRow)
     turn_number: int = 0
+    timer: TurnTimer = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Its time begins when it arrives."""
+        self.timer = TurnTimer(self.arrival_s)
 
     @property
     def avoids_cache(self) -> bool:
@@ -187,11 +194,12 @@ class Sequence:
         """The hash of the block before the one of that index."""
         return self.hashes[num_blocks - 1] if num_blocks else self.root_hash
 
-    def mark(self, ended_time: float) -> TurnMark:
+    def mark(self, ended_time: float, now_s: float) -> TurnMark:
         """What the turn was like, and where it ended.
 
         Args:
             ended_time: Wall-clock seconds since the epoch.
+            now_s: The same moment in monotonic seconds.
         """
         num_full = self.num_kept_tokens // BLOCK_TOKENS
         last_hash = self.parent_hash(num_full)
@@ -208,4 +216,5 @@ class Sequence:
             end_hash=block_hash(last_hash, rest),
             has_checkpoint=self.has_checkpoint,
             prompt_places=tuple(p for p in self.places if p.num_tokens in self.stops),
+            times=self.timer.times(now_s),
         )

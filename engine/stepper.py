@@ -27,6 +27,7 @@ from engine.scheduler import Scheduler
 from engine.sequence import Sequence, SequenceStatus
 from engine.shortage import Shortage
 from engine.telemetry import Telemetry
+from engine.turn_timer import Phase
 
 
 class Stepper:
@@ -95,6 +96,7 @@ class Stepper:
             self._recovery.admit(sequence)
             if sequence.num_generated_tokens == 0 or sequence.avoids_cache:
                 self._explainer.begin(sequence)
+            sequence.timer.enter(Phase.PREFILL, self._clock())
             if sequence.started_s is None:
                 self._start(sequence)
             if sequence.num_remaining_tokens <= 1 and sequence.output.max_tokens:
@@ -143,7 +145,11 @@ class Stepper:
     def interrupt(self, sequence: Sequence) -> None:
         """Puts a running sequence back into the queue; it goes on from there when it can."""
         self._residency.preempt(sequence)
+        self._requeue(sequence)
+
+    def _requeue(self, sequence: Sequence) -> None:
         self.scheduler.requeue(sequence)
+        sequence.timer.enter(Phase.QUEUE, self._clock())
 
     def _decode(self, decoding: list[Sequence]) -> None:
         began_s = self._clock()
@@ -175,6 +181,7 @@ class Stepper:
             return
         if isinstance(token_id, ConstraintFailedError):
             raise token_id
+        sequence.timer.enter(Phase.DECODE, now_s)
         sequence.sampler.observe(token_id)
         if sequence.avoids_cache:
             self._recovery.settle(sequence)
@@ -198,7 +205,7 @@ class Stepper:
         if self._recovery.begin(sequence):
             self._residency.release(sequence)
             sequence.num_computed_tokens = 0
-            self.scheduler.requeue(sequence)
+            self._requeue(sequence)
             return
         self._recovery.give_up(sequence)
         text = "the model gave numbers that are not finite; change the prompt or the model"
@@ -270,7 +277,7 @@ class Stepper:
         if sequence.output.num_tokens and error is None:
             self._remember_reply(sequence)
         now_s = self._clock()
-        mark = sequence.mark(self._telemetry.wall_clock())
+        mark = sequence.mark(self._telemetry.wall_clock(), now_s)
         sequence.turn_number = mark.number
         self._agents.end_turn(agent, now_s, sequence.request.prompt_token_ids, mark)
         self._telemetry.turn_finished()

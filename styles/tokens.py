@@ -109,6 +109,7 @@ class Glyphs:
         bar_empty: Empty cell of a bar.
         spark: Chart levels from lowest to highest.
         origins: Prompt tokens that were in memory, came from disk, were computed again, are new.
+        phases: Time of a turn in the queue, reading from disk, in prefill, decoding.
         ellipsis: Stands for text that was cut.
         separator: Between facts on one line.
         up: Sorted upwards.
@@ -129,6 +130,7 @@ class Glyphs:
     bar_empty: str
     spark: str
     origins: str
+    phases: str
     ellipsis: str
     separator: str
     up: str
@@ -166,6 +168,7 @@ UNICODE = Glyphs(
     bar_empty="─",
     spark="▁▂▃▄▅▆▇█",
     origins="━╍┉─",
+    phases="┈╍━─",
     ellipsis="…",
     separator="·",
     up="▴",
@@ -203,6 +206,7 @@ ASCII = Glyphs(
     bar_empty="-",
     spark="_.:-=+*#",
     origins="#%=-",
+    phases=".%#=",
     ellipsis="~",
     separator="|",
     up="^",

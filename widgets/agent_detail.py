@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import tzinfo
 
 from textual.content import Content
-from textual.geometry import Size
 
 from engine.snapshot import AgentRow, AgentStatus
 from styles.tokens import AGENT_ROLE, BRAND, BRIGHT, DIM, GOOD, MUTED, PLAIN
@@ -18,7 +17,6 @@ from widgets.prompt_origin import loss_lines, origin_lines
 from widgets.turn_table import turn_lines
 
 LABEL_CELLS = 13
-ALL_LINES = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,22 +63,21 @@ class AgentDetail(Pane[DetailSlice]):
     Args:
         zone: Of the times shown; None is the machine's own.
         widget_id: Its id in the tree.
+        shows_turns: Whether the last turns stand below the facts.
     """
 
     can_focus = False
 
-    def __init__(self, zone: tzinfo | None = None, *, widget_id: str = "agent-detail") -> None:
+    def __init__(
+        self,
+        zone: tzinfo | None = None,
+        *,
+        widget_id: str = "agent-detail",
+        shows_turns: bool = True,
+    ) -> None:
         super().__init__(DetailSlice(), "selected agent", widget_id=widget_id)
         self._zone = zone
-
-    def slice_changed(self) -> None:
-        """Draws the new slice; a dialog that is as high as its text may become higher."""
-        height = self.styles.height
-        self.refresh(layout=height is not None and height.is_auto)
-
-    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        """Lines that everything would take."""
-        return len(self.draw(width, ALL_LINES))
+        self._shows_turns = shows_turns
 
     def draw(self, width: int, height: int) -> list[Content]:
         """State, context, cache, last prompt, what an eviction would cost, and the last turns."""
@@ -96,6 +93,8 @@ class AgentDetail(Pane[DetailSlice]):
             Content(""),
             *self._cost(agent, width),
         ]
+        if not self._shows_turns:
+            return lines
         turns = turn_lines(agent.turns, width, height - len(lines) - 1, self.glyphs, self._zone)
         return [*lines, Content(""), *turns] if turns else lines
 

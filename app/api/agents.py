@@ -17,6 +17,7 @@ from engine.commands import (
     EvictAgent,
     ForkAgent,
     PinAgent,
+    ReadAgent,
     RemoveAgent,
     WarmAgent,
 )
@@ -96,6 +97,18 @@ def agents_router(engine: EngineFace, conversations: Conversations) -> APIRouter
         agents = [row for row in engine.snapshot.agents if row.namespace == namespace_of(request)]
         rows = [_agent_body(agent) for agent in agents if conversations.has_agent(agent.key)]
         return JSONResponse({"object": "list", "data": rows})
+
+    @router.get("/v1/agents/{agent_id:path}/text", summary="Read", response_model=None)
+    async def read_agent(agent_id: str, request: Request) -> Response:
+        command = ReadAgent(
+            agent_id=agent_id,
+            namespace=namespace_of(request),
+            with_reply=request.query_params.get("reply") == "true",
+        )
+        engine.send(command)
+        text = await answer_of(command.done)
+        headers = {"cache-control": "no-store"}
+        return JSONResponse({"agent_id": agent_id, **dataclasses.asdict(text)}, headers=headers)
 
     # Ids may hold slashes (a Claude Code sub-agent has one), so the id takes the whole path.
     @router.get("/v1/agents/{agent_id:path}", summary="Show an agent", response_model=None)

@@ -15,6 +15,7 @@ from textual.binding import Binding
 from textual.message import Message
 from textual.worker import get_current_worker
 
+from app.config import Settings
 from app.dashboard.action import LIVE, Power
 from app.dashboard.actions import offered
 from app.dashboard.departure import WATCH_S, is_hung_up, leave_on_signals
@@ -68,6 +69,7 @@ class StokerApp(App[bool]):
         powers: What the dashboard can do; the other actions are not offered.
         log: Keeps the newest lines of this process's log; None where that tells nothing of the
             engine.
+        settings: What the engine of this process was told; None where there is none.
         habits_path: Where the dashboard remembers how it was left; None remembers nothing.
         is_at_terminal: Whether it is drawn on a real terminal, and leaves in good order with it.
     """
@@ -75,7 +77,12 @@ class StokerApp(App[bool]):
     TITLE = "Stoker"
     ENABLE_COMMAND_PALETTE = False
     COMMANDS: ClassVar = set()
-    CSS_PATH: ClassVar = [FOLDER / "base.tcss", FOLDER / "main.tcss", FOLDER / "modals.tcss"]
+    CSS_PATH: ClassVar = [
+        FOLDER / "base.tcss",
+        FOLDER / "main.tcss",
+        FOLDER / "modals.tcss",
+        FOLDER / "detail.tcss",
+    ]
     HORIZONTAL_BREAKPOINTS = WIDTHS
     VERTICAL_BREAKPOINTS = HEIGHTS
     BINDINGS: ClassVar = [
@@ -101,6 +108,7 @@ class StokerApp(App[bool]):
         replay: Replay | None = None,
         powers: frozenset[Power] = LIVE,
         log: LogRing | None = None,
+        settings: Settings | None = None,
         habits_path: Path | None = None,
         is_at_terminal: bool = False,
     ) -> None:
@@ -125,6 +133,7 @@ class StokerApp(App[bool]):
             replay=replay,
             log=LogRows(log) if log is not None else None,
             powers=powers,
+            own=settings,
             habits=habits,
             habits_file=habits_file,
         )

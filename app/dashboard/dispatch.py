@@ -13,6 +13,7 @@ from textual.message_pump import MessagePump
 
 from engine.commands import (
     AbortAgent,
+    AgentText,
     DescribeBlock,
     EvictAgent,
     EvictIdle,
@@ -23,6 +24,7 @@ from engine.commands import (
     ImportAgent,
     PauseAgent,
     PinAgent,
+    ReadAgent,
     RemoveAgent,
     SetBatchWindow,
     SetPriority,
@@ -64,6 +66,19 @@ class BlockDescribed(Message):
     def __init__(self, block_id: int, block: BlockRow | None) -> None:
         self.block_id = block_id
         self.block = block
+
+
+class AgentTextRead(Message):
+    """The engine has told what an agent is saying.
+
+    Attributes:
+        text: The text; None where it could not be told.
+        problem: Why it could not, in words.
+    """
+
+    def __init__(self, text: AgentText | None, problem: str = "") -> None:
+        self.text = text
+        self.problem = problem
         super().__init__()
 
 
@@ -240,6 +255,14 @@ class EngineDispatch:
         command.done.add_done_callback(told)
         self._engine.send(command)
 
+    def read(self, agent: AgentRow, *, with_reply: bool) -> None:
+        """Asks what one agent is saying; the answer is an ``AgentTextRead``."""
+        command = ReadAgent(
+            agent_id=agent.agent_id, namespace=agent.namespace, with_reply=with_reply
+        )
+        command.done.add_done_callback(lambda done: self._receiver.post_message(_heard(done)))
+        self._engine.send(command)
+
     def _report(self, future: Future[Any], describe: Callable[[Any], str]) -> None:
         future.add_done_callback(lambda done: self._receiver.post_message(_answer(done, describe)))
 
@@ -274,3 +297,12 @@ def _answer(future: Future[Any], describe: Callable[[Any], str]) -> CommandAnswe
         return CommandAnswered(clean(str(error)), is_error=True)
     except CancelledError:
         return CommandAnswered("the engine dropped the command", is_error=True)
+
+
+def _heard(future: Future[AgentText]) -> AgentTextRead:
+    try:
+        return AgentTextRead(future.result())
+    except StokerError as error:
+        return AgentTextRead(None, clean(str(error)))
+    except CancelledError:
+        return AgentTextRead(None, "the engine dropped the question")

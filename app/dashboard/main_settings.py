@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import tzinfo
 from pathlib import Path
 
+from app.config import Settings
 from app.dashboard.action import LIVE, Power
 from app.dashboard.habits import Habits, HabitsFile
 from app.dashboard.log_rows import LogRows
@@ -34,6 +35,7 @@ class MainSettings:
         replay: The engine, where it is a recording.
         log: The log of this process; None where that tells nothing of the engine.
         powers: What the dashboard can do; the other actions are not offered.
+        own: What the engine of this process was told; None where there is none.
         habits: How the person left the dashboard.
         habits_file: Where that is remembered.
     """
@@ -50,6 +52,7 @@ class MainSettings:
     replay: Replay | None = None
     log: LogRows | None = None
     powers: frozenset[Power] = LIVE
+    own: Settings | None = None
     habits: Habits = field(default_factory=Habits)
     habits_file: HabitsFile = field(default_factory=lambda: HabitsFile(None))
 

@@ -21,6 +21,7 @@ from engine.commands import (
     EvictIdle,
     Generate,
     Note,
+    ReadAgent,
     SetBatchWindow,
     Shutdown,
 )
@@ -116,7 +117,7 @@ class RemoteEngine:
         done: Future[Any] = command.done
         try:
             answer = carry_out(self._client, command)
-            if not isinstance(command, DescribeBlock):
+            if not isinstance(command, DescribeBlock | ReadAgent):
                 # Whoever hears the answer looks at the picture next.
                 self._look()
             done.set_result(answer)
@@ -166,4 +167,6 @@ def _lane_of(command: AgentCommand | DescribeBlock) -> object:
         return DescribeBlock
     if isinstance(command, EvictIdle | SetBatchWindow):
         return None
+    if isinstance(command, ReadAgent):
+        return "read", command.namespace, command.agent_id
     return command.namespace, command.agent_id

@@ -10,6 +10,7 @@ from app.agents_client import AgentsClient, ServerError, agent_path
 from engine.commands import (
     AbortAgent,
     AgentCommand,
+    AgentText,
     DescribeBlock,
     EvictAgent,
     EvictIdle,
@@ -21,6 +22,7 @@ from engine.commands import (
     ImportedAgent,
     PauseAgent,
     PinAgent,
+    ReadAgent,
     RemoveAgent,
     SetBatchWindow,
     SetPriority,
@@ -49,6 +51,8 @@ def carry_out(client: AgentsClient, command: AgentCommand | DescribeBlock) -> ob
                 return _import(client, command)
             case ForkAgent():
                 return _fork(client, command)
+            case ReadAgent():
+                return _read(client, command)
             case RemoveAgent():
                 return int(client.delete(_path(command, ""))["freed_bytes"])
             case _:
@@ -120,6 +124,21 @@ def _eviction(body: Mapping[str, Any]) -> Eviction:
         freed_bytes=int(body["freed_bytes"]),
         num_tokens=int(body["num_tokens"]),
         num_disk_tokens=int(body["num_disk_tokens"]),
+    )
+
+
+def _read(client: AgentsClient, command: ReadAgent) -> AgentText:
+    wanted = {"reply": "true"} if command.with_reply else {}
+    path = agent_path(command.agent_id, "text")
+    body = client.get(path + _query({**wanted, **_whose(command.namespace)}))
+    reply = body["reply"]
+    lead, was, now = (str(body[name]) for name in ("lead", "was", "now"))
+    return AgentText(
+        reply=None if reply is None else str(reply),
+        is_cut=bool(body["is_cut"]),
+        lead=lead,
+        was=was,
+        now=now,
     )
 
 

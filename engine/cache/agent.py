@@ -8,6 +8,7 @@ from engine.cache.block import KVBlock
 from engine.cache.last_turn import LastTurn
 from engine.cache.lineage import SavedTable
 from engine.cache.reply import ReplyTokens
+from engine.cache.token_change import TokenChange
 from engine.cache.turn_history import TurnHistory
 
 AgentKey = tuple[str, str]
@@ -45,6 +46,7 @@ class Agent:
         history: Marks of the last turns.
         replies: Replies of its conversation that the tokenizer would write in other tokens.
         num_evicted_tokens: Tokens of the cache that was taken away since its last turn.
+        change: Where its last prompt was not what it had been; None where that cost nothing.
         is_short_lived: Whether it is there for one turn only.
     """
 
@@ -70,6 +72,7 @@ class Agent:
     history: TurnHistory = field(default_factory=TurnHistory)
     replies: tuple[ReplyTokens, ...] = ()
     num_evicted_tokens: int = 0
+    change: TokenChange | None = None
     is_short_lived: bool = False
 
     @property

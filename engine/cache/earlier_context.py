@@ -9,11 +9,14 @@ from engine.cache.agent import Agent
 from engine.cache.block import BLOCK_TOKENS
 from engine.cache.prefix import PrefixMatch, common_prefix
 from engine.cache.prompt_index import prompt_digest
+from engine.cache.token_change import TokenChange
 from engine.snapshot import MissCause
 
 WINDOW_TOKENS = 16
 """So many tokens are compared as text: another tokenisation of the same text meets the first one
 again within a word or two."""
+LEAD_TOKENS = 24
+"""So many equal tokens before a change are kept to find one's bearings by."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +46,21 @@ class EarlierContext:
     def num_comparable(self, num_prompt_tokens: int) -> int:
         """Tokens of a prompt that lie where it lay; the last one is always computed."""
         return min(self.num_tokens, num_prompt_tokens - 1)
+
+    def change_at(self, token: int | None, token_ids: Sequence[int]) -> TokenChange | None:
+        """The tokens around a change of a prompt.
+
+        Args:
+            token: Index of the first token that differs; None where nothing changed.
+            token_ids: The prompt.
+        """
+        if token is None:
+            return None
+        return TokenChange(
+            lead=tuple(token_ids[max(0, token - LEAD_TOKENS) : token]),
+            was=self.following,
+            now=tuple(token_ids[token : token + WINDOW_TOKENS]),
+        )
 
 
 def earlier_context(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from engine.cache.checkpoint import Place
+from engine.snapshot import TurnTimes
 
 MAX_TURN_MARKS = 32
 """Turns that are remembered of an agent."""
@@ -41,6 +42,7 @@ class TurnMark:
         end_hash: Name of what follows that block: of the tail, or of the checkpoint there.
         has_checkpoint: Whether a checkpoint was made at its end; never for models that need none.
         prompt_places: Places in its prompt where checkpoints were made or used.
+        times: Where its time went.
     """
 
     number: int
@@ -54,6 +56,7 @@ class TurnMark:
     end_hash: bytes = b""
     has_checkpoint: bool = False
     prompt_places: tuple[Place, ...] = ()
+    times: TurnTimes = field(default_factory=TurnTimes)
 
 
 def to_scalars(mark: TurnMark) -> dict[str, Any]:
@@ -64,6 +67,7 @@ def to_scalars(mark: TurnMark) -> dict[str, Any]:
         "last_hash": mark.last_hash.hex(),
         "end_hash": mark.end_hash.hex(),
         "prompt_places": places,
+        "times": asdict(mark.times),
     }
 
 
@@ -73,7 +77,7 @@ def from_scalars(data: Any) -> TurnMark:
     Raises:
         ValueError, TypeError: The data is not a mark.
     """
-    if not isinstance(data, dict) or data.keys() != {f.name for f in fields(TurnMark)}:
+    if not isinstance(data, dict) or {*data, "times"} != {f.name for f in fields(TurnMark)}:
         raise ValueError("a turn's mark is out of shape")
     if not all(isinstance(data[name], kind) for name, kind in _PLAIN.items()):
         raise TypeError("a turn's mark is out of shape")
@@ -83,7 +87,16 @@ def from_scalars(data: Any) -> TurnMark:
         last_hash=bytes.fromhex(data["last_hash"]),
         end_hash=bytes.fromhex(data["end_hash"]),
         prompt_places=tuple(Place(num_tokens, name) for num_tokens, name in places),
+        times=_times(data.get("times", {})),
     )
+
+
+def _times(data: Any) -> TurnTimes:
+    """A turn's times; versions that did not measure them have left none."""
+    is_times = isinstance(data, dict) and data.keys() <= {f.name for f in fields(TurnTimes)}
+    if not is_times or not all(isinstance(value, float | int) for value in data.values()):
+        raise ValueError("a turn's times are out of shape")
+    return TurnTimes(**data)
 
 
 class TurnHistory:

@@ -4,7 +4,7 @@ The dashboard draws it, ``GET /admin/state`` returns it, recordings store it. It
 only (numbers, strings, tuples, bytes), never arrays or live objects.
 """
 
-from engine.snapshot.agent import AgentRow, AgentStatus, TurnRow
+from engine.snapshot.agent import AgentRow, AgentStatus, TurnRow, TurnTimes
 from engine.snapshot.batch import BatchRow, ThroughputRow
 from engine.snapshot.event import EngineEvent
 from engine.snapshot.json_form import (
@@ -48,6 +48,7 @@ __all__ = [
     "RowReader",
     "ThroughputRow",
     "TurnRow",
+    "TurnTimes",
     "VersionGap",
     "agent_from_json",
     "checked_pool",

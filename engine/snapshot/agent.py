@@ -23,6 +23,28 @@ class AgentStatus(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TurnTimes:
+    """Where the time of one turn went.
+
+    Attributes:
+        queue_s: Waiting for its place.
+        restore_s: Waiting for the disk to read what it has of the prompt.
+        prefill_s: From its place to its first token; other turns' steps are part of it.
+        decode_s: From its first token to its last.
+    """
+
+    queue_s: float = 0.0
+    restore_s: float = 0.0
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
+
+    @property
+    def total_s(self) -> float:
+        """The whole turn."""
+        return self.queue_s + self.restore_s + self.prefill_s + self.decode_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TurnRow:
     """One turn of an agent's history.
 
@@ -35,6 +57,7 @@ class TurnRow:
         ended_time: When it ended, wall-clock seconds since the epoch.
         miss: Why tokens were recomputed; empty when none were.
         resumable: Whether its end is in memory or on disk, so that a fork can start there.
+        times: Where its time went.
     """
 
     number: int
@@ -45,6 +68,7 @@ class TurnRow:
     ended_time: float = 0.0
     miss: str = ""
     resumable: bool = False
+    times: TurnTimes = field(default_factory=TurnTimes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +104,7 @@ class AgentRow:
         num_restoring_tokens: Tokens being read from disk now; 0 unless restoring.
         miss: Where the last prompt's tokens came from, and why known ones were lost.
         turns: Its last turns, oldest first; no more than a screen shows.
+        times: Where the time of its turn in progress went so far; nothing between turns.
     """
 
     agent_id: str
@@ -108,6 +133,7 @@ class AgentRow:
     num_restoring_tokens: int = 0
     miss: MissRow = field(default_factory=MissRow)
     turns: tuple[TurnRow, ...] = ()
+    times: TurnTimes = field(default_factory=TurnTimes)
 
     @property
     def key(self) -> tuple[str, str]:

@@ -254,3 +254,19 @@ def test_the_interface_is_described_without_a_page(served: Served) -> None:
     assert "/v1/messages" in served.http.get("/openapi.json").json()["paths"]
     assert served.http.get("/docs").status_code == 404
     assert served.http.get("/redoc").status_code == 404
+
+
+def test_what_an_agent_says_is_told_on_request_and_kept_by_nobody(served: Served) -> None:
+    reply = served.http.get("/v1/agents/session/sub/text")
+    assert reply.json()["reply"] is None
+    assert reply.headers["cache-control"] == "no-store"
+    with_reply = served.http.get("/v1/agents/session/sub/text?reply=true").json()
+    assert with_reply == {
+        "agent_id": "session/sub",
+        "reply": "so far",
+        "is_cut": False,
+        "lead": "",
+        "was": "",
+        "now": "",
+    }
+    assert served.http.get("/v1/agents/nobody/text").status_code == 404

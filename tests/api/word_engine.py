@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from engine.commands import (
     Abort,
     AbortAgent,
+    AgentText,
     Command,
     DescribeBlock,
     EvictAgent,
@@ -26,6 +27,7 @@ from engine.commands import (
     Note,
     PauseAgent,
     PinAgent,
+    ReadAgent,
     RemoveAgent,
     SetBatchWindow,
     SetPriority,
@@ -226,7 +228,7 @@ class WordEngine:
                 | DescribeBlock()
             ):
                 self._steer(command)
-            case RemoveAgent() | ExportAgent():
+            case RemoveAgent() | ExportAgent() | ReadAgent():
                 self._let_go(command)
             case ImportAgent():
                 self._take_in(command)
@@ -275,7 +277,16 @@ class WordEngine:
             return command.done.set_result(command.priority)
         return command.done.set_result(int(row.status is AgentStatus.DECODING))
 
-    def _let_go(self, command: RemoveAgent | ExportAgent) -> None:
+    def _read(self, command: ReadAgent) -> None:
+        if self.snapshot.agent(command.agent_id, command.namespace) is None:
+            command.done.set_exception(AgentNotFoundError(command.agent_id))
+        else:
+            command.done.set_result(AgentText(reply="so far" if command.with_reply else None))
+
+    def _let_go(self, command: RemoveAgent | ExportAgent | ReadAgent) -> None:
+        if isinstance(command, ReadAgent):
+            self._read(command)
+            return
         row = self.snapshot.agent(command.agent_id, command.namespace)
         if row is None:
             command.done.set_exception(AgentNotFoundError(command.agent_id))

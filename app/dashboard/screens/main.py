@@ -8,14 +8,15 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.notifications import SeverityLevel
 
+from app.dashboard.action import Power
 from app.dashboard.actions import ACTIONS, bindings, key_hints, offered
 from app.dashboard.board import UP, Board
 from app.dashboard.dispatch import BlockDescribed, CommandAnswered
 from app.dashboard.main_settings import MainSettings
 from app.dashboard.notices import Notices
 from app.dashboard.palette import DashboardCommands
-from app.dashboard.screens.detail import DetailScreen
-from app.dashboard.screens.system_keys import SystemKeys
+from app.dashboard.screens.detail import DetailScreen, DetailSettings
+from app.dashboard.screens.machine_keys import MachineKeys
 from engine.face import EngineFace
 from engine.snapshot import EngineSnapshot, EngineStatus
 from styles.tokens import Glyphs
@@ -24,6 +25,7 @@ from widgets.block_map import BlockMapPane
 from widgets.event_log import LatestEvent
 from widgets.header import Header, header_slice
 from widgets.key_bar import KeyBar
+from widgets.lane_list import LaneList
 from widgets.pool_line import PoolLine
 from widgets.source import SourceSlice
 
@@ -34,7 +36,7 @@ NOTICE_S = 15.0
 """What needs a person is told for longer than an answer to a key."""
 
 
-class MainScreen(SystemKeys):
+class MainScreen(MachineKeys):
     """Shows the engine's newest snapshot and sends commands.
 
     Args:
@@ -57,6 +59,8 @@ class MainScreen(SystemKeys):
         self._is_paused = False
         self._source = SourceSlice()
         self._replay = settings.replay
+        self._own_settings = settings.own
+        self._marks = settings.glyphs
         self.offered = offered(settings.powers)
         """The actions that can be carried out here."""
         self._refused = {each.name for each in ACTIONS} - {each.name for each in self.offered}
@@ -91,6 +95,7 @@ class MainScreen(SystemKeys):
         self.query_one(LatestEvent).glyphs = glyphs
 
     def _poll(self) -> None:
+        self._keep_focus()
         self._look_at_source()
         if self._is_paused:
             return
@@ -103,6 +108,11 @@ class MainScreen(SystemKeys):
         if self._are_tables_stale and self._num_polls % POLLS_PER_TABLE == 0:
             self._are_tables_stale = False
             self._board.show_tables()
+
+    def _keep_focus(self) -> None:
+        """Gives the keys to the agents where nobody has them: a list that is hidden takes none."""
+        if self.focused is None and self._shown.agents and self.is_current:
+            self.query_one(LaneList).focus()
 
     def _look_at_source(self) -> None:
         before, source = self._source, self._settings.source
@@ -203,11 +213,23 @@ class MainScreen(SystemKeys):
     def action_detail(self) -> None:
         """Explains the selected agent."""
         agent = self._selected_or_say()
-        if agent is not None:
-            board = self._board
-            self.app.push_screen(
-                DetailScreen(lambda: board.detail_of(agent), self._settings.glyphs, self._zone)
+        if agent is None:
+            return
+        board, dispatch, powers = self._board, self._dispatch, self._settings.powers
+        self.app.push_screen(
+            DetailScreen(
+                DetailSettings(
+                    agent=agent,
+                    look=lambda: board.detail_of(agent),
+                    fork=(lambda turn: dispatch.fork(agent, turn))
+                    if Power.CHANGE in powers
+                    else None,
+                    engine=self._engine if Power.EXPORT in powers else None,
+                    glyphs=self._settings.glyphs,
+                    zone=self._zone,
+                )
             )
+        )
 
     def action_pause(self) -> None:
         """Freezes the display, or lets it go on."""

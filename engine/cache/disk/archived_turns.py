@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 from engine.cache.block import BLOCK_TOKENS, block_hash
 from engine.cache.checkpoint import Place
@@ -88,7 +88,7 @@ class Chain:
 
 def _is_sane(mark: TurnMark) -> bool:
     counts = (mark.number, mark.num_prompt_tokens, mark.num_tokens, mark.num_cached_tokens)
-    times = (mark.ended_time, mark.ttft_s or 0.0)
+    times = (mark.ended_time, mark.ttft_s or 0.0, *astuple(mark.times))
     return (
         all(0 <= count < _INT64 for count in counts)
         and mark.num_tokens > 0

@@ -1,0 +1,1 @@
+"""The dashboard in a browser, attached to a Stoker that runs."""
