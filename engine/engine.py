@@ -140,6 +140,7 @@ class Engine:
         )
         model = self._loaded.model_row
         seconds = time.monotonic() - began_s
+        self._telemetry.loaded(seconds)
         self._telemetry.note(
             "load", f"{model.model_id} in {seconds:.1f} s, batching {model.batching}"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
+from engine.durations import LOAD_BOUNDS_S, Durations
 from engine.snapshot import EngineEvent, MissRow, ThroughputRow
 
 WINDOW_S = 5.0
@@ -70,6 +71,7 @@ class Telemetry:
         self._num_lost_tokens = 0
         self._num_generated_tokens = 0
         self._num_turns = 0
+        self._loads = Durations(LOAD_BOUNDS_S)
 
     @property
     def num_events(self) -> int:
@@ -114,6 +116,10 @@ class Telemetry:
         """A turn ended, however."""
         self._num_turns += 1
 
+    def loaded(self, seconds: float) -> None:
+        """A model was loaded, and serves."""
+        self._loads.add(seconds)
+
     def row(self, now_s: float) -> ThroughputRow:
         """Rates and totals now."""
         ordered = sorted(self._ttft_s)
@@ -128,6 +134,7 @@ class Telemetry:
             num_lost_tokens=self._num_lost_tokens,
             num_generated_tokens=self._num_generated_tokens,
             num_turns=self._num_turns,
+            load_durations=self._loads.row,
         )
 
 

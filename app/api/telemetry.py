@@ -120,6 +120,7 @@ class Telemetry:
         self._metrics.requests.labels(record.model_id, str(status)).inc()
         if record.usage is not None:
             self._metrics.turn_duration_s.observe(duration_s)
+            self._metrics.queue_s.observe(record.usage.queue_s)
         path: str = scope["path"]
         is_quiet = path.startswith("/health/") or (status < 400 and path in _QUIET_PATHS)
         level = logging.DEBUG if is_quiet else logging.INFO

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from engine.snapshot.durations import DurationsRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +47,7 @@ class ThroughputRow:
         num_lost_tokens: Those that were known before and computed again.
         num_generated_tokens: Tokens generated so far.
         num_turns: Turns finished so far.
+        load_durations: How long models took from the decision to load one until it served.
     """
 
     prefill_tok_s: float = 0.0
@@ -57,3 +60,4 @@ class ThroughputRow:
     num_lost_tokens: int = 0
     num_generated_tokens: int = 0
     num_turns: int = 0
+    load_durations: DurationsRow = field(default_factory=DurationsRow)

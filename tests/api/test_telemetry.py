@@ -129,6 +129,12 @@ def test_metrics_show_the_snapshot(served: Served) -> None:
     assert metrics["stoker_agents", (("status", "decoding"),)] == 1
     assert metrics["stoker_agents_pinned", ()] == 1
     assert metrics["stoker_agent_evictions_total", ()] == 2
+    assert metrics["stoker_evicted_blocks_total", (("tier", "hot"),)] == 7
+    assert metrics["stoker_evicted_blocks_total", (("tier", "warm"),)] == 3
+    assert metrics["stoker_persist_duration_seconds_bucket", (("le", "0.1"),)] == 5
+    assert metrics["stoker_persist_duration_seconds_bucket", (("le", "+Inf"),)] == 6
+    assert metrics["stoker_persist_duration_seconds_sum", ()] == 0.5
+    assert metrics["stoker_model_load_duration_seconds_count", ()] == 2
     assert metrics["stoker_agents", (("status", "warm"),)] == 1
     assert metrics["stoker_disk_on", ()] == 1
     assert metrics["stoker_disk_used_bytes", ()] == 50
@@ -160,6 +166,7 @@ def test_metrics_count_requests_and_times(serve: Serve) -> None:
     assert metrics["stoker_http_requests_total", ok] == 2
     assert metrics["stoker_http_requests_total", (("model", ""), ("status", "400"))] == 1
     assert metrics["stoker_time_to_first_token_seconds_count", ()] == 2
+    assert metrics["stoker_queue_wait_seconds_count", ()] == 2
     assert 0.2 < metrics["stoker_time_to_first_token_seconds_sum", ()] < 1.0
     assert 1 <= metrics["stoker_inter_token_seconds_count", ()] <= 8
     text = served.http.get("/metrics").text

@@ -43,6 +43,7 @@ from engine.snapshot import (
     BatchRow,
     DeviceRow,
     DiskRow,
+    DurationsRow,
     EngineEvent,
     EngineSnapshot,
     EngineStatus,
@@ -72,6 +73,7 @@ SERVING_SNAPSHOT = EngineSnapshot(
         bytes_used=30,
         bytes_budget=40,
         num_evictions=2,
+        num_evicted_blocks=7,
         block_states=b"\0\1\2\3",
         block_owners=b"\xff\0\0\0",
     ),
@@ -82,6 +84,8 @@ SERVING_SNAPSHOT = EngineSnapshot(
         num_blocks=5,
         num_pending=2,
         num_quarantined=1,
+        num_evicted_blocks=3,
+        write_durations=DurationsRow(bounds_s=(0.01, 0.1), counts=(4, 1, 1), total_s=0.5),
     ),
     batch=BatchRow(num_running=3, num_waiting=2),
     throughput=ThroughputRow(
@@ -91,6 +95,7 @@ SERVING_SNAPSHOT = EngineSnapshot(
         num_lost_tokens=60,
         num_generated_tokens=99,
         num_turns=5,
+        load_durations=DurationsRow(bounds_s=(1.0, 10.0), counts=(0, 2, 0), total_s=9.0),
     ),
     agents=(
         AgentRow(
