@@ -22,6 +22,7 @@ from app.models_command import add_models, check_model
 from app.paths import find_paths
 from app.replay_command import add_record, add_replay, record_path
 from app.terminal import require_terminal
+from app.trace_file import add_trace, trace_path
 from app.version import __version__
 from engine.errors import DataFolderInUseError, InvalidRequestError, ModelNotFoundError, StokerError
 
@@ -50,7 +51,11 @@ examples:
 """
 
 
-_FLAGS_OF_SOME = {"readonly": ("", "attach"), "record": ("", "serve", "attach")}
+_FLAGS_OF_SOME = {
+    "readonly": ("", "attach"),
+    "record": ("", "serve", "attach"),
+    "trace": ("", "serve"),
+}
 """Flags that may stand before the command, and the commands that have them; "" is none."""
 
 
@@ -145,12 +150,14 @@ def _parser() -> _Parser:
     parser.add_argument("--version", action="version", version=f"stoker {__version__}")
     add_readonly(parser)
     add_record(parser)
+    add_trace(parser)
     parser.set_defaults(run=_run_dashboard)
     commands = parser.add_subparsers(title="commands", metavar="command", dest="command")
 
     serve = commands.add_parser("serve", help="serve without the dashboard", parents=[settings])
     _add_quiet(serve, "say nothing but errors")
     add_record(serve)
+    add_trace(serve)
     serve.set_defaults(run=_run_serve)
 
     demo = commands.add_parser("demo", help="the dashboard on a script, without a model")
@@ -240,7 +247,10 @@ def _run_dashboard(arguments: argparse.Namespace) -> int:
     from app.compose import run_dashboard
 
     return run_dashboard(
-        settings, is_readonly="readonly" in vars(arguments), record=record_path(arguments)
+        settings,
+        is_readonly="readonly" in vars(arguments),
+        record=record_path(arguments),
+        trace=trace_path(arguments),
     )
 
 
@@ -248,7 +258,12 @@ def _run_serve(arguments: argparse.Namespace) -> int:
     settings = _servable_settings(arguments)
     from app.compose import run_headless
 
-    return run_headless(settings, quiet=arguments.quiet, record=record_path(arguments))
+    return run_headless(
+        settings,
+        quiet=arguments.quiet,
+        record=record_path(arguments),
+        trace=trace_path(arguments),
+    )
 
 
 def _run_demo(_arguments: argparse.Namespace) -> int:

@@ -64,7 +64,7 @@ class Engine:
         self._settings = settings
         self._commands: queue.SimpleQueue[Command | _Action] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="stoker-engine", daemon=True)
-        self._telemetry = Telemetry(time.time)
+        self._telemetry = Telemetry(time.time, settings.trace)
         self._started_s = time.monotonic()
         self._snapshot = EngineSnapshot(time=time.time())
         self._published_s = 0.0
@@ -229,7 +229,14 @@ class Engine:
         try:
             return self._core.submit(command)
         except StokerError as error:
-            self._telemetry.note("reject", f"{command.request.agent_id or 'new agent'}: {error}")
+            request = command.request
+            self._telemetry.note(
+                "reject",
+                f"{request.agent_id or 'new agent'}: {error}",
+                request_id=request.request_id,
+                agent=request.agent_id,
+                num_prompt_tokens=len(request.prompt_token_ids),
+            )
             raise
 
     def _begin_drain(self, drain_s: float) -> None:

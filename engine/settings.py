@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from engine.cache.disk.folder_lock import FolderLock
 from engine.cache.quantisation import KVQuantisation
 from engine.scheduler import SchedulerLimits
+from engine.trace import TraceSink
 
 if TYPE_CHECKING:
     from engine.models.catalog import ModelSource
@@ -61,6 +62,7 @@ class EngineSettings:
         batch_window_ms: How long an idle engine waits for company after the first request, in
             milliseconds.
         limits: Bounds of the scheduler.
+        trace: Takes a record of every decision; None where nobody wants them.
     """
 
     find_model: Callable[[Progress], ModelSource]
@@ -71,3 +73,4 @@ class EngineSettings:
     quantisation: KVQuantisation | None = None
     batch_window_ms: float = 10.0
     limits: SchedulerLimits = field(default_factory=SchedulerLimits)
+    trace: TraceSink | None = None

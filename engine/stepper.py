@@ -25,6 +25,7 @@ from engine.runtime.runner import Chosen, DecodeRow, ModelRunner
 from engine.scheduler import Scheduler
 from engine.sequence import Sequence, SequenceStatus
 from engine.telemetry import Telemetry
+from engine.trace import loss, whose
 
 
 class Stepper:
@@ -90,6 +91,9 @@ class Stepper:
             self._recovery.admit(sequence)
             if sequence.num_generated_tokens == 0 or sequence.avoids_cache:
                 self._explainer.begin(sequence)
+            self._telemetry.trace.admitted(
+                sequence, self._clock(), len(scheduler.running), len(scheduler.waiting)
+            )
             if sequence.started_s is None:
                 self._start(sequence)
             if sequence.num_remaining_tokens <= 1 and sequence.output.max_tokens:
@@ -130,7 +134,12 @@ class Stepper:
             self.fail(sequence, error)
             return
         self._telemetry.note(
-            "preempt", f"{youngest.agent.agent_id} waits for {sequence.agent.agent_id}", "warning"
+            "preempt",
+            f"{youngest.agent.agent_id} waits for {sequence.agent.agent_id}",
+            "warning",
+            **whose(youngest),
+            num_computed_tokens=youngest.num_computed_tokens,
+            waits_for=sequence.request.request_id,
         )
         self._residency.preempt(youngest)
         self.scheduler.requeue(youngest)
@@ -142,6 +151,7 @@ class Stepper:
         now_s = self._clock()
         self.reading.decode_s = now_s - began_s
         self._telemetry.decoded(now_s, len(decoding), now_s - began_s)
+        self._telemetry.trace.decoded(len(decoding), now_s - began_s)
         for sequence, token_id in zip(decoding, chosen, strict=True):
             try:
                 self._append(sequence, token_id, now_s)
@@ -187,8 +197,14 @@ class Stepper:
         """Counts a prompt that was taken in, and says why known tokens were computed again."""
         self._explainer.settle(sequence)
         self._telemetry.prompted(sequence.miss)
-        if sequence.miss.num_lost_tokens:
-            self._telemetry.note("miss", f"{sequence.agent.agent_id}: {sequence.miss.words}")
+        miss = sequence.miss
+        if miss.num_lost_tokens:
+            self._telemetry.note(
+                "miss",
+                f"{sequence.agent.agent_id}: {miss.words}",
+                **whose(sequence),
+                **loss(miss),
+            )
 
     def _prefill(self) -> None:
         sequence = self.scheduler.next_prefill(self._clock())
@@ -202,6 +218,8 @@ class Stepper:
         if sequence.num_generated_tokens == 0:
             sequence.num_cached_tokens += num_known
             self._explainer.found(sequence, start, num_known)
+        if num_known:
+            self._telemetry.trace.matched(sequence, num_known)
         # The last token's logits are needed, so it goes with the next decode step.
         num_due = sequence.num_remaining_tokens - 1
         if num_due > 0:
@@ -230,6 +248,7 @@ class Stepper:
         self._residency.share_computed_block(sequence)
         self.scheduler.observe_prefill(num_tokens, now_s - began_s)
         self._telemetry.prefilled(now_s, num_tokens, now_s - began_s)
+        self._telemetry.trace.sliced(sequence, num_tokens, now_s - began_s, num_decoding)
         self.reading.slice_tokens = num_tokens
         self.reading.stall_ms = (now_s - began_s) * 1000 if num_decoding else 0.0
 
@@ -248,6 +267,7 @@ class Stepper:
         mark = sequence.mark(self._telemetry.wall_clock())
         self._agents.end_turn(agent, now_s, sequence.request.prompt_token_ids, mark)
         self._telemetry.turn_finished()
+        self._telemetry.trace.finished(sequence, reason)
         self.scheduler.observe_end(now_s)
         if sequence.started_s is not None:
             agent.last_turn = _last_turn(sequence)
@@ -289,12 +309,14 @@ class Stepper:
         self._telemetry.note(
             "abort",
             f"{sequence.agent.agent_id}: {reason} after {sequence.num_generated_tokens} tokens",
+            **whose(sequence),
         )
         self._finish(sequence, FinishReason.ABORTED)
 
     def fail(self, sequence: Sequence, error: StokerError) -> None:
         """Ends a sequence with an error; nothing it computed is kept."""
-        self._telemetry.note("error", f"{sequence.agent.agent_id}: {error}", "error")
+        text = f"{sequence.agent.agent_id}: {error}"
+        self._telemetry.note("error", text, "error", **whose(sequence))
         # What a failed step left behind is not to be trusted.
         sequence.num_computed_tokens = 0
         self._finish(sequence, FinishReason.ERROR, error)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable
 
 from engine.durations import LOAD_BOUNDS_S, Durations
 from engine.snapshot import EngineEvent, MissRow, ThroughputRow
+from engine.trace import Fact, Trace, TraceSink
 
 WINDOW_S = 5.0
 """Rates are averages over this many seconds."""
 NUM_TTFT_SAMPLES = 200
 NUM_EVENTS = 200
+_LEVELS = {"warning": logging.WARNING, "error": logging.ERROR}
+log = logging.getLogger("stoker.engine")
 
 
 class RateWindow:
@@ -53,13 +57,17 @@ class RateWindow:
 class Telemetry:
     """Rates and totals of one engine. Belongs to the engine's thread."""
 
-    def __init__(self, wall_clock: Callable[[], float]) -> None:
+    def __init__(
+        self, wall_clock: Callable[[], float], trace_sink: TraceSink | None = None
+    ) -> None:
         """Starts with nothing measured.
 
         Args:
             wall_clock: Seconds since the epoch, for events.
+            trace_sink: Takes a record of every decision; None where nobody wants them.
         """
         self.wall_clock = wall_clock
+        self.trace = Trace(trace_sink, wall_clock)
         self._prefill = RateWindow()
         self._decode = RateWindow()
         self._ttft_s: deque[float] = deque(maxlen=NUM_TTFT_SAMPLES)
@@ -83,14 +91,30 @@ class Telemetry:
         """The newest events, oldest first."""
         return tuple(self._events)
 
-    def note(self, kind: str, text: str, level: str = "info") -> None:
-        """Adds an event."""
+    def note(self, kind: str, text: str, level: str = "info", /, **facts: Fact) -> None:
+        """Adds an event, to the log and the trace too.
+
+        Args:
+            kind: One word.
+            text: One line for people.
+            level: ``info``, ``warning`` or ``error``.
+            facts: What it was based on, for programs; ``request_id`` is the request it came with.
+        """
         self._num_events += 1
+        request_id = str(facts.get("request_id", ""))
         self._events.append(
             EngineEvent(
-                number=self._num_events, time=self.wall_clock(), kind=kind, text=text, level=level
+                number=self._num_events,
+                time=self.wall_clock(),
+                kind=kind,
+                text=text,
+                level=level,
+                request_id=request_id,
             )
         )
+        fields = {"kind": kind, **facts}
+        log.log(_LEVELS.get(level, logging.INFO), "%s: %s", kind, text, extra={"fields": fields})
+        self.trace.write(kind, **{"text": text, "level": level, **facts})
 
     def prefilled(self, now_s: float, num_tokens: int, seconds: float) -> None:
         """A prefill slice was run."""

@@ -52,7 +52,9 @@ class House:
         self.agents = AgentStore(self.pool)
         self.shelf = Shelf()
         self.events: list[str] = []
-        self.relief = Relief(self.pool, self.agents, lambda _, text: self.events.append(text))
+        self.relief = Relief(
+            self.pool, self.agents, lambda _, text, **facts: self.events.append(text)
+        )
         self.relief.keeper = self.shelf
         self._clock = 0.0
 
