@@ -8,7 +8,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from engine.answer import answer
@@ -271,10 +271,23 @@ class Engine:
 
     def _die(self, reason: str) -> None:
         self._telemetry.note("error", f"the engine stopped: {reason}", "error")
-        if self._loaded is not None:
-            self._loaded.core.abort_all(EngineFailedError(reason))
-            self._close()
-        self._set_status(EngineStatus.FAILED, reason)
+        self._status, self._status_text = EngineStatus.FAILED, reason
+        try:
+            if self._loaded is not None:
+                self._loaded.core.abort_all(EngineFailedError(reason))
+                self._close()
+            self._set_status(EngineStatus.FAILED, reason)
+        except Exception as error:
+            # What has failed may fail again on the way out; that it has must be seen all the same.
+            self._telemetry.note("error", f"the engine's end failed too: {error!r}", "error")
+            self._snapshot = replace(
+                self._snapshot,
+                step=self._num_steps + 1,
+                time=time.time(),
+                status=EngineStatus.FAILED,
+                status_text=reason,
+                events=self._telemetry.events,
+            )
 
     def _refuse_pending(self) -> None:
         """Answers commands that nobody will take any more."""

@@ -321,6 +321,14 @@ class Stepper:
         sequence.num_computed_tokens = 0
         self._finish(sequence, FinishReason.ERROR, error)
 
+    def fail_somehow(self, sequence: Sequence, error: StokerError) -> None:
+        """Ends a sequence with an error in a state that may be broken: its client hears of it."""
+        try:
+            self.fail(sequence, error)
+        except Exception as failure:
+            self._telemetry.note("error", f"a turn could not be taken apart: {failure!r}", "error")
+            self._send(sequence, FinishReason.ERROR, error)
+
 
 def _last_turn(sequence: Sequence) -> LastTurn:
     return LastTurn(
