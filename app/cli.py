@@ -21,6 +21,7 @@ from app.launch_command import add_launch
 from app.models_command import add_models, check_model
 from app.paths import find_paths
 from app.replay_command import add_record, add_replay, record_path
+from app.selftest_command import add_selftest
 from app.terminal import require_terminal
 from app.trace_file import add_trace, trace_path
 from app.version import __version__
@@ -47,6 +48,7 @@ examples:
   stoker launch claude            Claude Code on this machine's model
   stoker models list              the models on this machine
   stoker doctor                   check this machine
+  stoker selftest                 try it all once, for real
   stoker config show              every setting, its value and where it came from
 """
 
@@ -171,6 +173,7 @@ def _parser() -> _Parser:
     add_models(commands)
     add_bench(commands, _settings_parser(without="kv_bits"))
 
+    add_selftest(commands, settings)
     doctor = commands.add_parser("doctor", help="check this machine", parents=[settings])
     doctor.add_argument("--json", action="store_true", help="print JSON")
     _add_quiet(doctor, "show only what is not well")

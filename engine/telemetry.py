@@ -16,6 +16,8 @@ NUM_TTFT_SAMPLES = 200
 NUM_EVENTS = 200
 _LEVELS = {"warning": logging.WARNING, "error": logging.ERROR}
 log = logging.getLogger("stoker.engine")
+# Where nobody has set logging up, warnings must not come out on the terminal.
+log.addHandler(logging.NullHandler())
 
 
 class RateWindow:

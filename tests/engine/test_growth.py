@@ -1,0 +1,81 @@
+"""Some hundred turns leave nothing behind: memory, threads and open files stay as they are."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import tracemalloc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.api.conftest import serving
+from tests.api.word_engine import Script
+from tests.engine.disk_core import DiskCore
+from tests.engine.turns import submit
+
+NUM_TURNS = 300
+NUM_AGENTS = 6
+MAX_BYTES_PER_TURN = 60.0
+"""Far below anything that a turn could leave behind: one of its tokens alone has 28."""
+
+
+@pytest.fixture(autouse=True)
+def traced_memory() -> Iterator[None]:
+    tracemalloc.start()
+    yield
+    tracemalloc.stop()
+
+
+def growth_bytes(turn: Callable[[int], None], num_turns: int = NUM_TURNS) -> float:
+    """Bytes that each turn leaves, once all that is bounded is full."""
+    for number in range(num_turns):
+        turn(number)
+    gc.collect()
+    before = tracemalloc.get_traced_memory()[0]
+    for number in range(num_turns, 2 * num_turns):
+        turn(number)
+    gc.collect()
+    return (tracemalloc.get_traced_memory()[0] - before) / num_turns
+
+
+def num_open_files() -> int:
+    return len(os.listdir("/dev/fd"))
+
+
+def test_turns_on_a_core_with_a_disk_leave_nothing(tmp_path: Path) -> None:
+    disk = DiskCore(tmp_path, num_blocks=12, disk_budget_bytes=100_000)
+
+    def turn(number: int) -> None:
+        name = f"agent-{number % NUM_AGENTS}"
+        length = 100 + 97 * (number % 7)
+        submit(disk.core, name, [number % 50, *range(length)], max_tokens=3)
+        disk.run()
+
+    grown = growth_bytes(turn)
+    num_threads = threading.active_count()
+    disk.close()
+    assert grown < MAX_BYTES_PER_TURN
+    assert threading.active_count() == num_threads - 1
+
+
+def test_requests_leave_nothing_in_the_server() -> None:
+    with serving(Script(step_s=0.0)) as served:
+
+        def turn(number: int) -> None:
+            body = {
+                "max_tokens": 9,
+                "stream": bool(number % 2),
+                "messages": [{"role": "user", "content": f"turn {number:05}"}],
+            }
+            headers = {"X-Agent-ID": f"agent-{number % NUM_AGENTS}"}
+            assert served.http.post("/v1/messages", json=body, headers=headers).is_success
+            served.engine.commands.clear()
+
+        turn(0)
+        num_threads, num_files = threading.active_count(), num_open_files()
+        assert growth_bytes(turn) < MAX_BYTES_PER_TURN
+        assert threading.active_count() <= num_threads + 4
+        assert num_open_files() <= num_files
