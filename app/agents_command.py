@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from app.address import api_url
 from app.config import SETTING_FIELDS, load_settings
 from engine.errors import InvalidRequestError
+from engine.turn_limits import MAX_PRIORITY, MIN_PRIORITY
 
 if TYPE_CHECKING:
     from app.agents_client import AgentsClient
@@ -61,6 +62,11 @@ def add_agents(commands: Parsers, settings: argparse.ArgumentParser) -> None:
     add("warm", "bring its cache back from disk")
     add("pin", "keep its cache from eviction")
     add("unpin", "let its cache go again")
+    add("pause", "let no turn of it go on")
+    add("resume", "let its turns go on again")
+    priority = add("priority", "let its turns go ahead of others', or behind them")
+    priority.add_argument("priority", type=int, help=f"{MIN_PRIORITY} to {MAX_PRIORITY}")
+    add("abort", "end its turns, running or waiting")
     fork = add("fork", "make a new agent that starts from its cache")
     fork.add_argument("--id", dest="name", metavar="NAME", help="name of the new agent")
     fork.add_argument("--turn", type=int, metavar="N", help="start at the end of that turn")
@@ -105,6 +111,8 @@ def _act(client: AgentsClient, arguments: argparse.Namespace) -> tuple[Any, str]
             return _look(client, arguments)
         case "fork":
             return _fork(client, arguments)
+        case "pause" | "resume" | "priority" | "abort":
+            return _steer(client, arguments)
         case "export":
             return _export(client, arguments)
         case "import":
@@ -141,6 +149,20 @@ def _change(client: AgentsClient, arguments: argparse.Namespace) -> tuple[Any, s
     if arguments.action == "warm":
         return body, f"{name} is in memory, {body['num_tokens']:,} tokens"
     return body, f"{name} {'pinned' if body['pinned'] else 'unpinned'}"
+
+
+def _steer(client: AgentsClient, arguments: argparse.Namespace) -> tuple[Any, str]:
+    from app.agents_client import agent_path
+    from widgets.format import clean
+
+    name, action = clean(arguments.id), arguments.action
+    wanted = {"priority": arguments.priority} if action == "priority" else None
+    body = client.post(agent_path(arguments.id, action), wanted)
+    if action == "priority":
+        return body, f"{name} has priority {body['priority']:+d}"
+    if action == "abort":
+        return body, f"{body['num_ended']} turns of {name} aborted"
+    return body, f"{name} {'paused' if body['paused'] else 'goes on'}"
 
 
 def _fork(client: AgentsClient, arguments: argparse.Namespace) -> tuple[Any, str]:

@@ -16,14 +16,21 @@ from engine.errors import InvalidRequestError
 
 
 def run_attached(
-    url: str, key: str | None, *, theme: str, is_readonly: bool, record: Path | None
+    url: str,
+    key: str | None,
+    *,
+    theme: str | None,
+    plain_glyphs: bool,
+    is_readonly: bool,
+    record: Path | None,
 ) -> int:
     """Shows a Stoker that runs until the person quits; it goes on then.
 
     Args:
         url: Where it listens.
         key: Its API key; None where it wants none.
-        theme: Name of the theme the dashboard opens in.
+        theme: Name of the theme the dashboard opens in; None for the one last chosen.
+        plain_glyphs: Draw with ASCII marks only, whatever the terminal can show.
         is_readonly: Whether actions that change something are hidden.
         record: Where to record what is shown; None records nothing.
 
@@ -47,7 +54,8 @@ def run_attached(
         engine,
         address=address,
         base_url=client.url.rstrip("/"),
-        plain_glyphs=has_plain_glyphs(),
+        plain_glyphs=plain_glyphs or has_plain_glyphs(),
+        habits_path=paths.habits_file,
         is_at_terminal=True,
         theme=theme,
         source=engine,

@@ -65,7 +65,8 @@ def _run(arguments: argparse.Namespace) -> int:
     return run_attached(
         arguments.url or api_url(settings),
         arguments.key or settings.api_key,
-        theme=settings.theme,
+        theme=settings.given_theme,
+        plain_glyphs=settings.plain_glyphs,
         is_readonly="readonly" in given,
         record=record_path(arguments),
     )

@@ -10,7 +10,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,13 +119,19 @@ def free_port(host: str) -> int:
 
 
 @contextmanager
-def started_server(url: str, flags: Sequence[str], say: Say) -> Iterator[None]:
+def started_server(
+    url: str, flags: Sequence[str], say: Say, environment: Mapping[str, str] | None = None
+) -> Iterator[None]:
     """Starts ``stoker serve``, waits until it takes turns, and ends it at the end.
+
+    It ends with this process as well, however that does; whoever else talks to it then has to
+    find another one. A Stoker that was started by anybody else is never ended.
 
     Args:
         url: Where it will listen.
         flags: Its settings, as on a command line.
         say: Is told each step of the load.
+        environment: Its variables; ours if None.
 
     Raises:
         InvalidRequestError: It did not start, and the user can put that right.
@@ -133,8 +139,10 @@ def started_server(url: str, flags: Sequence[str], say: Say) -> Iterator[None]:
     """
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _START, str(_ROOT), "serve", *flags],
-            stdin=subprocess.DEVNULL,
+            [sys.executable, "-P", "-c", _START, str(_ROOT), "serve", "--until-eof", *flags],
+            # It ends with this pipe, so not even a kill of this process leaves it behind.
+            stdin=subprocess.PIPE,
+            env=environment,
             stdout=output,
             stderr=subprocess.STDOUT,
             # Ctrl-C is for the client; a session of its own never hears it.
@@ -157,6 +165,8 @@ def started_server(url: str, flags: Sequence[str], say: Say) -> Iterator[None]:
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
+    assert process.stdin is not None
+    process.stdin.close()
     try:
         process.wait(STOP_LIMIT_S)
     except subprocess.TimeoutExpired:

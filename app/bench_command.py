@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from app.config import SETTING_FIELDS, Settings, load_settings
 from app.models_command import check_model
 from app.paths import find_paths
+from app.speed_command import add_speed
 from engine.cache.quantisation import (
     KV_BITS,
     KVQuantisation,
@@ -41,12 +42,15 @@ _DESCRIPTION = (
 )
 
 
-def add_bench(commands: Parsers, settings: argparse.ArgumentParser) -> None:
+def add_bench(
+    commands: Parsers, settings: argparse.ArgumentParser, kv_settings: argparse.ArgumentParser
+) -> None:
     """Adds the command.
 
     Args:
         commands: Where to add it.
-        settings: Flags of the settings but ``kv_bits``, which is something else here.
+        settings: Flags of the settings.
+        kv_settings: The same but for ``kv_bits``, which is something else to ``bench kv``.
     """
     bench = commands.add_parser("bench", help="measure what a choice costs on this machine")
     actions = bench.add_subparsers(title="commands", metavar="command", required=True)
@@ -54,7 +58,7 @@ def add_bench(commands: Parsers, settings: argparse.ArgumentParser) -> None:
         "kv",
         help="what 8 and 4 bit KV caches save and lose",
         description=_DESCRIPTION,
-        parents=[settings],
+        parents=[kv_settings],
     )
     kv.add_argument(
         "--kv-bits",
@@ -66,6 +70,7 @@ def add_bench(commands: Parsers, settings: argparse.ArgumentParser) -> None:
     )
     kv.add_argument("--json", action="store_true", help="print JSON")
     kv.set_defaults(run=_run)
+    add_speed(actions, settings)
 
 
 def _bits(text: str) -> tuple[int, ...]:

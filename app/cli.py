@@ -10,7 +10,7 @@ import argparse
 import itertools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NoReturn
 
 from app.agents_command import add_agents
@@ -158,11 +158,20 @@ def _parser() -> _Parser:
 
     serve = commands.add_parser("serve", help="serve without the dashboard", parents=[settings])
     _add_quiet(serve, "say nothing but errors")
+    serve.add_argument(
+        "--until-eof",
+        action="store_true",
+        help="end when standard input does, for programs that start Stoker and may be killed",
+    )
     add_record(serve)
     add_trace(serve)
     serve.set_defaults(run=_run_serve)
 
-    demo = commands.add_parser("demo", help="the dashboard on a script, without a model")
+    demo = commands.add_parser(
+        "demo",
+        help="the dashboard on a script, without a model",
+        parents=[_settings_parser(only=("theme", "plain_glyphs"))],
+    )
     demo.set_defaults(run=_run_demo)
     add_attach(commands, settings)
     add_replay(commands, settings)
@@ -171,7 +180,7 @@ def _parser() -> _Parser:
     add_agents(commands, settings)
     add_launch(commands, settings)
     add_models(commands)
-    add_bench(commands, _settings_parser(without="kv_bits"))
+    add_bench(commands, settings, _settings_parser(without="kv_bits"))
 
     add_selftest(commands, settings)
     doctor = commands.add_parser("doctor", help="check this machine", parents=[settings])
@@ -208,7 +217,7 @@ def _add_quiet(parser: argparse.ArgumentParser, description: str) -> None:
     parser.add_argument("--quiet", action="store_true", help=description)
 
 
-def _settings_parser(without: str = "") -> _Parser:
+def _settings_parser(without: str = "", only: Collection[str] = SETTING_FIELDS) -> _Parser:
     """A flag per setting, but for the one that a command has a flag of its own for.
 
     Flags that are not given leave no trace, so that they may stand before the command or after.
@@ -218,7 +227,7 @@ def _settings_parser(without: str = "") -> _Parser:
         "settings", "also from STOKER_<NAME>, ./stoker.toml and the user's stoker.toml"
     )
     for item in SETTING_FIELDS.values():
-        if item.is_secret or item.name == without:
+        if item.is_secret or item.name == without or item.name not in only:
             continue
         if isinstance(item.default, bool):
             group.add_argument(item.flag, action="store_true", help=item.description)
@@ -266,14 +275,16 @@ def _run_serve(arguments: argparse.Namespace) -> int:
         quiet=arguments.quiet,
         record=record_path(arguments),
         trace=trace_path(arguments),
+        until_eof=arguments.until_eof,
     )
 
 
-def _run_demo(_arguments: argparse.Namespace) -> int:
+def _run_demo(arguments: argparse.Namespace) -> int:
     require_terminal()
+    settings = _settings(arguments)
     from app.demo import run_demo
 
-    return run_demo()
+    return run_demo(theme=settings.given_theme, plain_glyphs=settings.plain_glyphs)
 
 
 def _run_generate(arguments: argparse.Namespace) -> int:

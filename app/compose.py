@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 DRAIN_S = 5.0
 JOIN_S = 20.0
 POLL_S = 0.05
+STDIN_FILENO = 0
 
 # Libraries that would draw progress bars, start threads of their own or look for a hub.
 _QUIET_ENVIRONMENT = {
@@ -83,9 +85,10 @@ def engine_settings(settings: Settings, paths: Paths, *, keeps_caches: bool) -> 
         kv_budget_bytes=settings.kv_budget_bytes,
         disk=_disk(settings, paths) if keeps_caches else None,
         quantisation=settings.quantisation,
-        batch_window_ms=settings.batch_window_ms,
         limits=SchedulerLimits(
-            max_waiting=settings.max_waiting, decode_stall_ms=settings.decode_stall_ms
+            max_waiting=settings.max_waiting,
+            decode_stall_ms=settings.decode_stall_ms,
+            batch_window_ms=settings.batch_window_ms,
         ),
     )
 
@@ -156,10 +159,11 @@ def run_dashboard(
             app = StokerApp(
                 engine,
                 address=address,
-                plain_glyphs=has_plain_glyphs(),
+                plain_glyphs=settings.plain_glyphs or has_plain_glyphs(),
                 start=start,
                 is_at_terminal=True,
-                theme=settings.theme,
+                theme=settings.given_theme,
+                habits_path=paths.habits_file,
                 powers=READ_ONLY if is_readonly else LIVE,
             )
             app.run()
@@ -167,7 +171,12 @@ def run_dashboard(
 
 
 def run_headless(
-    settings: Settings, *, quiet: bool, record: Path | None, trace: Path | None
+    settings: Settings,
+    *,
+    quiet: bool,
+    record: Path | None,
+    trace: Path | None,
+    until_eof: bool = False,
 ) -> int:
     """Serves without a dashboard until a signal comes or the engine fails.
 
@@ -176,6 +185,7 @@ def run_headless(
         quiet: Say nothing but errors.
         record: Where to record what happens; None records nothing.
         trace: Where decisions are written; None writes none.
+        until_eof: Whether the end of standard input ends it as well.
 
     Returns:
         The exit code: 0, or 2 if the engine failed.
@@ -194,6 +204,8 @@ def run_headless(
         say: Callable[[str], None] = _silent if quiet else _say
         with recorded(engine, record, f"{settings.host}:{api.port}", say):
             _stop_on_signals(engine)
+            if until_eof:
+                _stop_at_eof(engine)
             engine.start()
             api.start()
             _serve(engine, api, say)
@@ -246,6 +258,19 @@ def _stop_on_signals(engine: Engine) -> None:
 
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
+
+
+def _stop_at_eof(engine: Engine) -> None:
+    """Drains once nobody holds the other end of standard input, however whoever did has ended."""
+
+    def wait() -> None:
+        # Not through sys.stdin: its lock, held by a waiting thread, would crash the exit.
+        with contextlib.suppress(OSError):
+            while os.read(STDIN_FILENO, 4096):
+                pass
+        engine.send(Shutdown(drain_s=DRAIN_S))
+
+    threading.Thread(target=wait, name="stoker-stdin", daemon=True).start()
 
 
 def _take_apart(engine: Engine, api: ApiServer) -> int:

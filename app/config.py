@@ -20,6 +20,7 @@ from app.setting_values import (
     parse_choice,
     parse_number,
     parse_one_of,
+    parse_switch,
     parse_text,
     setting,
 )
@@ -30,6 +31,8 @@ from engine.cache.quantisation import (
     KVQuantisation,
 )
 from engine.errors import StokerError
+from styles.theme_names import DARK as DEFAULT_THEME
+from styles.theme_names import THEME_WORDS
 
 DEFAULT = "default"
 PROJECT_FILE = "stoker.toml"
@@ -60,6 +63,7 @@ class Settings(AccessSettings):
         batch_window_ms: How long an idle engine waits for company for a first request, in
             milliseconds.
         theme: Name of the dashboard's theme.
+        plain_glyphs: Whether the dashboard is drawn with ASCII marks only.
         log_level: Lowest level that is logged.
         log_format: ``human`` writes lines to read, ``json`` objects for programs.
         origins: For each field, where its value was given.
@@ -120,10 +124,16 @@ class Settings(AccessSettings):
         "how long an idle engine waits for company for a first request",
     )
     theme: str = setting(
-        "stoker",
-        parse_choice("stoker", "stoker-light"),
+        DEFAULT_THEME,
+        parse_choice(*THEME_WORDS),
         "NAME",
-        "theme the dashboard opens in: stoker or stoker-light",
+        f"theme the dashboard opens in, not the last one chosen there: {', '.join(THEME_WORDS)}",
+    )
+    plain_glyphs: bool = setting(
+        False,
+        parse_switch,
+        "",
+        "draw the dashboard with ASCII marks only, for fonts that lack the others",
     )
     log_level: str = setting(
         "info",
@@ -138,6 +148,11 @@ class Settings(AccessSettings):
         "lines of the log: for people, or one JSON object each",
     )
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def given_theme(self) -> str | None:
+        """The theme where one was set, None where the dashboard may choose."""
+        return None if self.origins.get("theme", DEFAULT) == DEFAULT else self.theme
 
     @property
     def quantisation(self) -> KVQuantisation | None:

@@ -34,6 +34,11 @@ class Paths:
         return self.data_dir / "models"
 
     @property
+    def habits_file(self) -> Path:
+        """How the dashboard was left."""
+        return self.data_dir / "dashboard.json"
+
+    @property
     def exports_dir(self) -> Path:
         """Agents that were written into files by hand."""
         return self.data_dir / "exports"

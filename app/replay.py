@@ -12,13 +12,14 @@ from app.recording.replay import Replay
 from app.terminal import OUTPUT_LOG, captured_output, has_plain_glyphs
 
 
-def run_replay(path: Path, *, speed: float, theme: str) -> int:
+def run_replay(path: Path, *, speed: float, theme: str | None, plain_glyphs: bool) -> int:
     """Plays a recording until the person quits.
 
     Args:
         path: The recording.
         speed: How many recorded seconds pass in one.
-        theme: Name of the theme the dashboard opens in.
+        theme: Name of the theme the dashboard opens in; None for the one last chosen.
+        plain_glyphs: Draw with ASCII marks only, whatever the terminal can show.
 
     Returns:
         The exit code.
@@ -27,12 +28,14 @@ def run_replay(path: Path, *, speed: float, theme: str) -> int:
         RecordingError: It cannot be played; nothing was drawn.
     """
     replay = Replay(Recording(path), speed=speed)
-    log_dir = find_paths().log_dir
+    paths = find_paths()
+    log_dir = paths.log_dir
     log_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     app = StokerApp(
         replay,
         address=path.name,
-        plain_glyphs=has_plain_glyphs(),
+        plain_glyphs=plain_glyphs or has_plain_glyphs(),
+        habits_path=paths.habits_file,
         theme=theme,
         replay=replay,
         powers=RECORDED,

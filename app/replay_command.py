@@ -65,4 +65,9 @@ def _run(arguments: argparse.Namespace) -> int:
     settings = load_settings({name: given[name] for name in SETTING_FIELDS if name in given})
     from app.replay import run_replay
 
-    return run_replay(Path(arguments.file), speed=arguments.speed, theme=settings.theme)
+    return run_replay(
+        Path(arguments.file),
+        speed=arguments.speed,
+        theme=settings.given_theme,
+        plain_glyphs=settings.plain_glyphs,
+    )

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.machine import machine_facts
+from app.bench.machine import machine_facts
 
 RESULTS_FOLDER = Path(__file__).parent / "results"
 

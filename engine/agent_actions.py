@@ -11,7 +11,6 @@ from engine.cache.agent import Agent
 from engine.cache.agents import AgentStore
 from engine.cache_flush import CacheFlush
 from engine.commands import (
-    AbortAgent,
     AgentCommand,
     EvictAgent,
     EvictIdle,
@@ -21,12 +20,14 @@ from engine.commands import (
     ImportAgent,
     PinAgent,
     RemoveAgent,
+    TurnCommand,
     WarmAgent,
 )
 from engine.errors import AgentBusyError, NoDiskTierError, NotOnDiskError
 from engine.persistence import Persistence
 from engine.read_ahead import Post
 from engine.telemetry import Telemetry
+from engine.turn_actions import TurnActions
 
 
 class AgentActions:
@@ -38,7 +39,7 @@ class AgentActions:
         persistence: Persistence | None,
         telemetry: Telemetry,
         clock: Callable[[], float],
-        abort: Callable[[str, str], int],
+        turns: TurnActions,
         post: Post,
     ) -> None:
         """Wires the parts.
@@ -48,14 +49,14 @@ class AgentActions:
             persistence: The warm tier; None where nothing is kept on disk.
             telemetry: Takes events.
             clock: Monotonic seconds.
-            abort: Ends every turn of an agent (by id and namespace) and tells how many there were.
+            turns: Carries out what is about turns.
             post: Has something done on the engine's thread.
         """
         self._agents = agents
         self._persistence = persistence
         self._telemetry = telemetry
         self._clock = clock
-        self._abort = abort
+        self._turns = turns
         self._flush = CacheFlush(persistence) if persistence else None
         self._transfer = (
             AgentTransfer(agents, persistence, self._flush, post, telemetry.note)
@@ -66,8 +67,6 @@ class AgentActions:
     def obey(self, command: AgentCommand) -> None:
         """Carries a command out; its future is answered now or when the disk has done its part."""
         match command:
-            case AbortAgent():
-                answer(command.done, lambda: self._abort(command.agent_id, command.namespace))
             case EvictAgent():
                 answer_later(command.done, lambda: self._evict_safely(command))
             case EvictIdle():
@@ -81,7 +80,7 @@ class AgentActions:
             case _:
                 self._obey_travel(command)
 
-    def _obey_travel(self, command: RemoveAgent | ExportAgent | ImportAgent) -> None:
+    def _obey_travel(self, command: RemoveAgent | ExportAgent | ImportAgent | TurnCommand) -> None:
         match command:
             case RemoveAgent():
                 answer(command.done, lambda: self.remove(command.agent_id, command.namespace))
@@ -89,6 +88,8 @@ class AgentActions:
                 answer_later(command.done, lambda: self._transfers("export").export(command))
             case ImportAgent():
                 answer_later(command.done, lambda: self._transfers("import").take_in(command))
+            case _:
+                self._turns.obey(command)
 
     def review(self) -> None:
         """Goes on with what waits for the disk."""

@@ -55,6 +55,56 @@ class AbortAgent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PauseAgent:
+    """Let no turn of an agent go on, or let them go on again.
+
+    A running turn stops at the next step and waits; what is computed of it stays reusable.
+
+    Attributes:
+        agent_id: The agent.
+        paused: The new state.
+        namespace: Whose agent it is; see ``Request.namespace``.
+        done: Resolves to the new state; fails with AgentNotFoundError.
+    """
+
+    agent_id: str
+    paused: bool
+    namespace: str = ""
+    done: Future[bool] = field(default_factory=Future)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetPriority:
+    """Let an agent's turns go ahead of others', or behind them.
+
+    Attributes:
+        agent_id: The agent.
+        priority: The new one, from ``MIN_PRIORITY`` to ``MAX_PRIORITY``; 0 is the usual one.
+        namespace: Whose agent it is; see ``Request.namespace``.
+        done: Resolves to the new priority; fails with AgentNotFoundError, or InvalidRequestError
+            when there is no such priority.
+    """
+
+    agent_id: str
+    priority: int
+    namespace: str = ""
+    done: Future[int] = field(default_factory=Future)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetBatchWindow:
+    """Change how long an idle engine waits for company for a first request.
+
+    Attributes:
+        window_ms: Milliseconds; 0 waits for nobody.
+        done: Resolves to the new window; fails with InvalidRequestError when it is out of range.
+    """
+
+    window_ms: float
+    done: Future[float] = field(default_factory=Future)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Eviction:
     """What an eviction came to.
 
@@ -267,8 +317,9 @@ class Shutdown:
     drain_s: float = 5.0
 
 
+TurnCommand = AbortAgent | PauseAgent | SetPriority | SetBatchWindow
 AgentCommand = (
-    AbortAgent
+    TurnCommand
     | EvictAgent
     | EvictIdle
     | WarmAgent

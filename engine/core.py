@@ -38,6 +38,7 @@ from engine.scheduler import Scheduler, SchedulerLimits
 from engine.sequence import Sequence
 from engine.stepper import Stepper
 from engine.telemetry import Telemetry
+from engine.turn_actions import TurnActions
 
 
 def _at_once(action: Callable[[], None]) -> None:
@@ -126,8 +127,9 @@ class EngineCore:
             self.persistence,
             lambda: self.max_context_tokens,
         )
+        turns = TurnActions(self.agents, self.stepper, parts.telemetry)
         self.actions = AgentActions(
-            self.agents, self.persistence, parts.telemetry, clock, self.abort_agent, parts.post
+            self.agents, self.persistence, parts.telemetry, clock, turns, parts.post
         )
 
     def _explainer(self, parts: CoreParts) -> Explainer:
@@ -206,6 +208,7 @@ class EngineCore:
             request.agent_id, request.prompt_token_ids, request.agent_hint, request.namespace
         )
         agent.protocol = request.protocol
+        agent.is_short_lived = request.is_short_lived
         sequence = Sequence(
             request=request,
             sink=command.sink,
@@ -259,21 +262,6 @@ class EngineCore:
             if sequence.request.request_id == request_id:
                 self.stepper.abort(sequence, reason)
                 return
-
-    def abort_agent(self, agent_id: str, namespace: str = "") -> int:
-        """Ends every turn of an agent.
-
-        Returns:
-            How many there were.
-
-        Raises:
-            AgentNotFoundError: There is no such agent.
-        """
-        agent = self.agents.get(agent_id, namespace)
-        ended = [sequence for sequence in self.scheduler if sequence.agent is agent]
-        for sequence in ended:
-            self.stepper.abort(sequence, "aborted by hand")
-        return len(ended)
 
     def abort_all(self, error: StokerError | None = None) -> None:
         """Ends every turn, with an error if one is given."""

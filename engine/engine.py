@@ -201,7 +201,7 @@ class Engine:
                 return
             self._obey(command)
             if until_s is None:
-                window_s = self._settings.batch_window_ms / 1000
+                window_s = self._core.scheduler.limits.batch_window_ms / 1000
                 alone = block and isinstance(command, Generate)
                 until_s = time.monotonic() + (window_s if alone else 0.0)
             wait_s = max(0.0, until_s - time.monotonic())

@@ -67,12 +67,12 @@ class ToolChoice:
 
     Attributes:
         use: Whether the reply may, must or must not call one.
-        name: With ``REQUIRED``, the only tool that may be called; empty for any of them.
+        names: The only tools that may be called; empty for any of them.
         is_parallel: Whether one reply may make several calls.
     """
 
     use: ToolUse = ToolUse.AUTO
-    name: str = ""
+    names: tuple[str, ...] = ()
     is_parallel: bool = True
 
 

@@ -24,6 +24,9 @@ from engine.cache.turn_history import TurnHistory
 from engine.read_ahead import Post, ReadAhead
 from engine.trace import Note
 
+_SHORT_LIVED = "short_lived"
+"""Beside the numbers of a last turn: whether the agent was there for that turn only."""
+
 
 class ByteMover(ByteReader, Protocol):
     """Turns block payloads into bytes and back; the model runner is one."""
@@ -154,7 +157,11 @@ class Persistence:
             num_prompt_tokens=agent.num_last_prompt_tokens,
             num_turns=agent.num_turns,
             last_active_time=self._wall_clock() - age_s,
-            last_turn={**to_scalars(agent.last_turn), **space_scalars(self.tier.space)},
+            last_turn={
+                **to_scalars(agent.last_turn),
+                **space_scalars(self.tier.space),
+                _SHORT_LIVED: agent.is_short_lived,
+            },
             turns=tuple(agent.history),
             replies=agent.replies,
         )
@@ -187,8 +194,17 @@ class Persistence:
 
     def adopt(self, records: Items[AgentRecord]) -> None:
         """Makes the agents that were saved known again; their caches stay on disk for now."""
-        for record in sorted(records, key=lambda r: r.last_active_time):
+        for record in sorted(self._lasting(records), key=lambda r: r.last_active_time):
             self._agents.adopt(self.agent(record))
+
+    def _lasting(self, records: Items[AgentRecord]) -> list[AgentRecord]:
+        """The agents to go on with; those that were there for one turn only are forgotten."""
+        left = [record for record in records if record.last_turn.get(_SHORT_LIVED)]
+        for record in left:
+            self.forget(self.agent(record))
+        if left:
+            self._note("disk", f"{len(left)} of an unfinished request's agents removed")
+        return [record for record in records if not record.last_turn.get(_SHORT_LIVED)]
 
     def recover(self, records: Items[AgentRecord]) -> None:
         """Makes up for the time in which the disk refused.
@@ -198,7 +214,8 @@ class Persistence:
                 Those that have had a turn meanwhile stay as they are.
         """
         num_before = len(self._agents)
-        for record in sorted(records, key=lambda r: r.last_active_time, reverse=True):
+        lasting = self._lasting(records)
+        for record in sorted(lasting, key=lambda r: r.last_active_time, reverse=True):
             self._agents.adopt(self.agent(record), is_oldest=True)
         num_found = len(self._agents) - num_before
         if num_found:

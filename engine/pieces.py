@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from engine.request import TokenLogprob
+
 
 @dataclass(frozen=True, slots=True)
 class TextPiece:
@@ -12,9 +14,11 @@ class TextPiece:
 
     Attributes:
         text: A part of it, never empty.
+        logprobs: How likely the tokens were that it is made of, where that was asked for.
     """
 
     text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

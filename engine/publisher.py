@@ -95,16 +95,17 @@ def disk_row(persistence: Persistence | None) -> DiskRow:
 
 def batch_row(scheduler: Scheduler, reading: StepReading, now_s: float) -> BatchRow:
     """The running batch."""
-    waits = [now_s - sequence.arrival_s for sequence in scheduler.waiting]
+    waits = [now_s - s.arrival_s for s in scheduler.waiting if not s.agent.paused]
     return BatchRow(
         num_running=len(scheduler.running),
-        num_waiting=len(scheduler.waiting),
+        num_waiting=len(waits),
         num_decoding=reading.num_decoding if scheduler.running else 0,
         slice_tokens=reading.slice_tokens,
         stall_ms=reading.stall_ms,
         stall_limit_ms=scheduler.limits.decode_stall_ms,
         oldest_wait_s=max(waits, default=0.0),
         prefilling=reading.prefilling,
+        window_ms=scheduler.limits.batch_window_ms,
     )
 
 
@@ -206,6 +207,8 @@ class Publisher:
             protocol=agent.protocol,
             status=status,
             pinned=agent.pinned,
+            paused=agent.paused,
+            priority=agent.priority,
             num_context_tokens=(
                 len(sequence.token_ids) if sequence else len(agent.token_ids) or _num_known(agent)
             ),

@@ -129,6 +129,8 @@ class Request:
         namespace: Whose caches it may see; agents and blocks of other namespaces do not exist
             for it. Empty where everybody shares.
         constraint: What the reply has to fit; None lets it be anything.
+        is_short_lived: Whether the agent is there for this turn only. Whoever sent it removes it;
+            one that is found on disk at a start has been left behind, and is removed then.
     """
 
     request_id: str
@@ -140,6 +142,7 @@ class Request:
     parts: tuple[PromptPart, ...] = ()
     namespace: str = ""
     constraint: Constraint | None = None
+    is_short_lived: bool = False
 
     def __post_init__(self) -> None:
         """Checks the prompt and the agent id.
@@ -176,6 +179,7 @@ class Usage:
             can reuse.
         num_generated_tokens: Tokens generated so far.
         miss: Where the prompt's tokens came from, and why known ones were lost.
+        turn_number: Counts the turns of the agent; 0 until this one has ended.
         queue_s: Seconds from arrival to the first prefill slice.
         ttft_s: Seconds from arrival to the first token; None before it.
     """
@@ -185,6 +189,7 @@ class Usage:
     num_stored_tokens: int = 0
     num_generated_tokens: int = 0
     miss: MissRow = field(default_factory=MissRow)
+    turn_number: int = 0
     queue_s: float = 0.0
     ttft_s: float | None = None
 

@@ -5,9 +5,11 @@ Pure: time is passed in, nothing is read or written, no tensor is touched.
 
 from __future__ import annotations
 
+import bisect
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from operator import attrgetter
 
 from engine.errors import QueueFullError
 from engine.sequence import Sequence, SequenceStatus
@@ -27,6 +29,8 @@ class SchedulerLimits:
         decode_stall_ms: How long a prefill slice may keep decoders waiting, in milliseconds.
         min_slice_tokens: Prefill slices are not cut shorter than this.
         max_slice_tokens: Prefill slices are not longer than this, even when nobody decodes.
+        batch_window_ms: How long an idle engine waits for company after the first request, in
+            milliseconds.
     """
 
     max_waiting: int = 256
@@ -34,10 +38,14 @@ class SchedulerLimits:
     decode_stall_ms: float = 200.0
     min_slice_tokens: int = 16
     max_slice_tokens: int = 512
+    batch_window_ms: float = 10.0
+
+
+_due_s = attrgetter("due_s")
 
 
 class Scheduler:
-    """Holds the waiting queue and the running batch."""
+    """Holds the waiting queue, in the order in which turns are due, and the running batch."""
 
     def __init__(self, limits: SchedulerLimits) -> None:
         """Makes an empty scheduler."""
@@ -54,13 +62,13 @@ class Scheduler:
 
     @property
     def has_work(self) -> bool:
-        """Whether anything waits or runs."""
-        return bool(self.waiting or self.running)
+        """Whether anything runs, or waits for something other than a person."""
+        return bool(self.running) or any(not s.agent.paused for s in self.waiting)
 
     @property
     def can_step(self) -> bool:
         """Whether a step would have something to do."""
-        return bool(self.running) or any(not s.is_restoring for s in self.waiting)
+        return bool(self.running) or any(s.is_ready for s in self.waiting)
 
     @property
     def decoding(self) -> list[Sequence]:
@@ -79,19 +87,28 @@ class Scheduler:
                 self.retry_after_s(sequence.arrival_s),
             )
         self._rate.begin(sequence.arrival_s)
-        self.waiting.append(sequence)
+        bisect.insort_right(self.waiting, sequence, key=_due_s)
 
     def requeue(self, sequence: Sequence) -> None:
-        """Puts a preempted sequence back at the front of the queue."""
+        """Puts a running sequence back into the queue, before those that were due with it."""
         self.running.remove(sequence)
         sequence.status = SequenceStatus.WAITING
-        self.waiting.appendleft(sequence)
+        bisect.insort_left(self.waiting, sequence, key=_due_s)
+
+    def reorder(self) -> None:
+        """Puts the queue into order after a priority has changed."""
+        self.waiting = deque(sorted(self.waiting, key=_due_s))
+
+    def set_batch_window(self, window_ms: float) -> None:
+        """Changes how long an idle engine waits for company, in milliseconds."""
+        self.limits = replace(self.limits, batch_window_ms=window_ms)
 
     def admit(self, make_room: Callable[[Sequence], bool]) -> list[Sequence]:
-        """Moves waiting sequences into the running batch, first come first served.
+        """Moves waiting sequences into the running batch, in the order in which they are due.
 
-        One turn of an agent runs at a time. A sequence that finds no room stops those behind
-        it, so that a large one is not overtaken for ever.
+        Among equal priorities that is first come, first served. One turn of an agent runs at a
+        time, and none of a paused one. A sequence that finds no room stops those behind it, so
+        that a large one is not overtaken for ever.
 
         Args:
             make_room: Whether there is room for a sequence; takes it if so.
@@ -104,7 +121,7 @@ class Scheduler:
         busy = {s.agent.key for s in self.running}
         while self.waiting and len(self.running) < self.limits.max_running:
             sequence = self.waiting.popleft()
-            if sequence.is_restoring or sequence.agent.key in busy:
+            if not sequence.is_ready or sequence.agent.key in busy:
                 passed_over.append(sequence)
                 continue
             if not make_room(sequence):
@@ -121,7 +138,8 @@ class Scheduler:
         """The running sequence whose prompt is worked on next.
 
         The shortest remaining work first, with waiting time counted in its favour: a second
-        waited outweighs half a second of work, so nobody starves behind newcomers.
+        waited outweighs half a second of work, so nobody starves behind newcomers. Priority is
+        time waited.
 
         Args:
             now_s: Monotonic seconds.
@@ -132,7 +150,7 @@ class Scheduler:
         s_per_token = self._prefill_s_per_token or 0.001
         return min(
             prefilling,
-            key=lambda s: s.num_remaining_tokens * s_per_token - 0.5 * (now_s - s.arrival_s),
+            key=lambda s: s.num_remaining_tokens * s_per_token - 0.5 * (now_s - s.due_s),
         )
 
     def slice_tokens(self, num_decoding: int) -> int:
@@ -188,5 +206,5 @@ class Scheduler:
         sequence.status = SequenceStatus.FINISHED
 
     def youngest_running(self) -> Sequence | None:
-        """The running sequence that arrived last: the one to preempt."""
-        return max(self.running, key=lambda s: s.arrival_s, default=None)
+        """The running sequence that was due last: the one to preempt."""
+        return max(self.running, key=_due_s, default=None)

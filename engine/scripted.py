@@ -28,9 +28,13 @@ from engine.commands import (
     ImportAgent,
     ImportedAgent,
     Note,
+    PauseAgent,
     PinAgent,
     RemoveAgent,
+    SetBatchWindow,
+    SetPriority,
     Shutdown,
+    TurnCommand,
     WarmAgent,
 )
 from engine.errors import DrainingError, StokerError, UnavailableError
@@ -61,6 +65,15 @@ class Scene(Protocol):
 
     def pin(self, agent_id: str, pinned: bool) -> bool:
         """Pins or unpins an agent; raises AgentNotFoundError."""
+
+    def pause(self, agent_id: str, paused: bool) -> bool:
+        """Pauses or resumes an agent; raises AgentNotFoundError."""
+
+    def set_priority(self, agent_id: str, priority: int) -> int:
+        """Changes an agent's priority; raises as ``SetPriority`` says."""
+
+    def set_batch_window(self, window_ms: float) -> float:
+        """Changes the batch window; raises as ``SetBatchWindow`` says."""
 
     def abort(self, agent_id: str) -> int:
         """Ends an agent's turns and returns how many; raises AgentNotFoundError."""
@@ -159,8 +172,6 @@ class ScriptedEngine:
 
 def _act(scene: Scene, command: AgentCommand) -> object:
     match command:
-        case AbortAgent():
-            return scene.abort(command.agent_id)
         case EvictAgent():
             return scene.evict(command.agent_id)
         case EvictIdle():
@@ -175,7 +186,7 @@ def _act(scene: Scene, command: AgentCommand) -> object:
             return _travel(scene, command)
 
 
-def _travel(scene: Scene, command: RemoveAgent | ExportAgent | ImportAgent) -> object:
+def _travel(scene: Scene, command: RemoveAgent | ExportAgent | ImportAgent | TurnCommand) -> object:
     match command:
         case RemoveAgent():
             return scene.remove(command.agent_id)
@@ -183,6 +194,20 @@ def _travel(scene: Scene, command: RemoveAgent | ExportAgent | ImportAgent) -> o
             return scene.export(command.agent_id, command.path)
         case ImportAgent():
             return scene.take_in(command.path, command.agent_id)
+        case _:
+            return _turn(scene, command)
+
+
+def _turn(scene: Scene, command: TurnCommand) -> object:
+    match command:
+        case AbortAgent():
+            return scene.abort(command.agent_id)
+        case PauseAgent():
+            return scene.pause(command.agent_id, command.paused)
+        case SetPriority():
+            return scene.set_priority(command.agent_id, command.priority)
+        case SetBatchWindow():
+            return scene.set_batch_window(command.window_ms)
 
 
 def _refuse_generation() -> str:

@@ -12,6 +12,7 @@ from engine.errors import AgentBusyError, AgentNotFoundError, NoCacheError, NotO
 from engine.scripted_cast import (
     ACTIVE,
     BLOCK_TOKENS,
+    RUNNING,
     Actor,
     Role,
     check_free,
@@ -21,7 +22,9 @@ from engine.scripted_cast import (
 from engine.scripted_file import ScriptedAgent, read_agent, write_agent
 from engine.scripted_memory import ScriptedMemory
 from engine.snapshot import AgentStatus, TurnRow
+from engine.turn_limits import check_batch_window, check_priority
 
+DEFAULT_WINDOW_MS = 10.0
 MAX_TURNS = 8
 """Turns of an agent that a row shows."""
 
@@ -37,6 +40,7 @@ class ScriptedAgents(ABC):
     def __init__(self, source: random.Random, num_blocks: int) -> None:
         self._random = source
         self._now_s = 0.0
+        self._window_ms = DEFAULT_WINDOW_MS
         self._actors: list[Actor] = []
         self._memory = ScriptedMemory(num_blocks, self._actors, self.note)
 
@@ -116,6 +120,27 @@ class ScriptedAgents(ABC):
         self._find(agent_id).pinned = pinned
         self.note("pin", f"{agent_id} {'pinned' if pinned else 'unpinned'}", "info")
         return pinned
+
+    def pause(self, agent_id: str, paused: bool) -> bool:
+        """Lets no turn of an agent go on, or lets them go on again."""
+        actor = self._find(agent_id)
+        actor.paused = paused
+        if paused and actor.status in RUNNING:
+            actor.held, actor.status = actor.status, AgentStatus.QUEUED
+        self.note("pause" if paused else "resume", agent_id, "info")
+        return paused
+
+    def set_priority(self, agent_id: str, priority: int) -> int:
+        """Lets an agent's turns go ahead of others', or behind them."""
+        self._find(agent_id).priority = check_priority(priority)
+        self.note("priority", f"{agent_id}: {priority:+d}", "info")
+        return priority
+
+    def set_batch_window(self, window_ms: float) -> float:
+        """Changes the batch window."""
+        self._window_ms = check_batch_window(window_ms)
+        self.note("batch", f"window {window_ms:g} ms", "info")
+        return window_ms
 
     def abort(self, agent_id: str) -> int:
         """Ends an agent's turn if it has one; returns how many ended."""

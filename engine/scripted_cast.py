@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from engine.errors import InvalidRequestError
 from engine.request import check_agent_id
 from engine.snapshot import AgentStatus, DeviceRow, MissRow, ModelRow, TurnRow
+from engine.turn_limits import HEAD_START_S
 
 ACTIVE = (
     AgentStatus.QUEUED,
@@ -155,13 +156,17 @@ CAST = (
 class Actor:
     """One agent in motion; counts in tokens, times in seconds of the scene.
 
-    ``num_stored_blocks`` are the blocks that were on disk when its cache left memory.
+    ``num_stored_blocks`` are the blocks that were on disk when its cache left memory; ``held`` is
+    what its turn goes on with after a pause.
     """
 
     role: Role
     next_turn_s: float
     status: AgentStatus = AgentStatus.COLD
     pinned: bool = False
+    paused: bool = False
+    priority: int = 0
+    held: AgentStatus | None = None
     table: list[int] = field(default_factory=list)
     num_context: int = 0
     num_cached: int = 0
@@ -180,6 +185,11 @@ class Actor:
     ttft_s: float | None = None
     miss: MissRow = field(default_factory=MissRow)
     turns: list[TurnRow] = field(default_factory=list)
+
+    @property
+    def due_s(self) -> float:
+        """When it would have been queued if its priority were time waited."""
+        return self.queued_at_s - HEAD_START_S * self.priority
 
     @property
     def num_restorable(self) -> int:

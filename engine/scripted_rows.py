@@ -75,11 +75,12 @@ def pool_row(memory: ScriptedMemory, actors: Sequence[Actor]) -> PoolRow:
 
 
 def batch_row(
-    actors: Sequence[Actor], prefiller: Actor | None, now_s: float, step: int
+    actors: Sequence[Actor], prefiller: Actor | None, now_s: float, step: int, window_ms: float
 ) -> BatchRow:
     """The batch; ``prefiller`` is the agent whose slice ran last."""
     statuses = [actor.status for actor in actors]
-    waits = [now_s - a.queued_at_s for a in actors if a.status is AgentStatus.QUEUED]
+    queued = (a for a in actors if a.status is AgentStatus.QUEUED and not a.paused)
+    waits = [now_s - actor.queued_at_s for actor in queued]
     return BatchRow(
         num_running=sum(status in RUNNING for status in statuses),
         num_waiting=len(waits),
@@ -89,6 +90,7 @@ def batch_row(
         stall_limit_ms=STALL_LIMIT_MS,
         oldest_wait_s=max(waits, default=0.0),
         prefilling=prefiller.role.agent_id if prefiller else "",
+        window_ms=window_ms,
     )
 
 
@@ -116,6 +118,8 @@ def agent_row(actor: Actor, memory: ScriptedMemory, now_s: float, decode_tok_s: 
         protocol=actor.role.protocol,
         status=status,
         pinned=actor.pinned,
+        paused=actor.paused,
+        priority=actor.priority,
         num_context_tokens=actor.num_context,
         max_context_tokens=MAX_CONTEXT_TOKENS,
         num_cached_tokens=actor.num_cached,

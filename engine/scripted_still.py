@@ -13,6 +13,7 @@ from engine.scripted_cast import (
     BLOCK_BYTES,
     BLOCK_TOKENS,
     MAX_CONTEXT_TOKENS,
+    RUNNING,
     check_free,
     fork_name,
     turn_at,
@@ -27,6 +28,7 @@ from engine.snapshot import (
     EngineSnapshot,
     EngineStatus,
 )
+from engine.turn_limits import check_batch_window, check_priority
 
 
 class StillScene:
@@ -96,6 +98,31 @@ class StillScene:
         self._replace(dataclasses.replace(self._find(agent_id), pinned=pinned))
         self.note("pin", f"{agent_id} {'pinned' if pinned else 'unpinned'}", "info")
         return pinned
+
+    def pause(self, agent_id: str, paused: bool) -> bool:
+        """Lets no turn of an agent go on, or lets them go on again."""
+        row = dataclasses.replace(self._find(agent_id), paused=paused)
+        if paused and row.status in RUNNING:
+            row = dataclasses.replace(
+                row, status=AgentStatus.QUEUED, decode_tok_s=0.0, prefill_progress=1.0, eta_s=None
+            )
+        self._replace(row)
+        self.note("pause" if paused else "resume", agent_id, "info")
+        return paused
+
+    def set_priority(self, agent_id: str, priority: int) -> int:
+        """Lets an agent's turns go ahead of others', or behind them."""
+        check_priority(priority)
+        self._replace(dataclasses.replace(self._find(agent_id), priority=priority))
+        self.note("priority", f"{agent_id}: {priority:+d}", "info")
+        return priority
+
+    def set_batch_window(self, window_ms: float) -> float:
+        """Changes the batch window."""
+        batch = dataclasses.replace(self._shown.batch, window_ms=check_batch_window(window_ms))
+        self._shown = dataclasses.replace(self._shown, batch=batch)
+        self.note("batch", f"window {window_ms:g} ms", "info")
+        return window_ms
 
     def abort(self, agent_id: str) -> int:
         """Ends an agent's turn if it has one; returns how many ended."""

@@ -133,11 +133,14 @@ class DemoWorld(ScriptedAgents):
             self._call_to_turn(actor)
         num_running = sum(actor.status in RUNNING for actor in self._actors)
         queue = sorted(
-            (a for a in self._actors if a.status is AgentStatus.QUEUED),
-            key=lambda actor: actor.queued_at_s,
+            (a for a in self._actors if a.status is AgentStatus.QUEUED and not a.paused),
+            key=lambda actor: actor.due_s,
         )
         for actor in queue[: MAX_RUNNING - num_running]:
-            self._begin_turn(actor)
+            if actor.held is None:
+                self._begin_turn(actor)
+            else:
+                actor.status, actor.held = actor.held, None
 
     def _arrive(self, role: Role) -> Actor:
         if not role.stored_tokens:
@@ -233,6 +236,7 @@ class DemoWorld(ScriptedAgents):
 
     def _end_turn(self, actor: Actor) -> None:
         actor.status = AgentStatus.IDLE
+        actor.held = None
         actor.num_turns += 1
         actor.prefill_left = 0.0
         actor.ended_at_s = self._now_s
@@ -270,7 +274,7 @@ class DemoWorld(ScriptedAgents):
             device_detail=DEVICE,
             pool=pool_row(self._memory, actors) if is_loaded else PoolRow(),
             disk=self._memory.disk.row if is_loaded else DiskRow(),
-            batch=batch_row(actors, self._prefiller, self._now_s, self._step),
+            batch=batch_row(actors, self._prefiller, self._now_s, self._step, self._window_ms),
             throughput=throughput_row(
                 self._totals, self._ttfts, rate * num_decoding, prefill_tok_s
             ),

@@ -14,6 +14,7 @@ from engine.cache.turn_history import TurnMark
 from engine.output import Output
 from engine.request import DeltaSink, Request, Usage
 from engine.snapshot import MissRow
+from engine.turn_limits import HEAD_START_S
 
 
 class SequenceStatus(StrEnum):
@@ -78,6 +79,7 @@ class Sequence:
         first_token_s: When its first token came.
         earlier: Its agent's context of before, held against the prompt when it was admitted.
         miss: Where its prompt's tokens came from, and why known ones were lost.
+        turn_number: Counts the turns of its agent; 0 until it has ended.
     """
 
     request: Request
@@ -114,11 +116,22 @@ class Sequence:
     first_token_s: float | None = None
     earlier: EarlierContext = field(default_factory=EarlierContext)
     miss: MissRow = field(default_factory=MissRow)
+    turn_number: int = 0
 
     @property
     def avoids_cache(self) -> bool:
         """Whether it takes nothing from the pool and gives nothing to it."""
         return self.suspects is not None
+
+    @property
+    def due_s(self) -> float:
+        """When it would have been queued if its priority were time waited, monotonic seconds."""
+        return self.arrival_s - HEAD_START_S * self.agent.priority
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it may be admitted: nothing is read for it, and its agent is not paused."""
+        return not self.is_restoring and not self.agent.paused
 
     @property
     def is_finished(self) -> bool:
@@ -141,6 +154,7 @@ class Sequence:
             num_stored_tokens=max(0, num_in_blocks - self.num_cached_tokens),
             num_generated_tokens=self.output.num_tokens,
             miss=self.miss,
+            turn_number=self.turn_number,
             queue_s=started_s - self.arrival_s,
             ttft_s=self.ttft_s,
         )

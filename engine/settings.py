@@ -59,8 +59,6 @@ class EngineSettings:
             leaves no room for is not taken.
         disk: Where caches survive a restart; None keeps them in memory only.
         quantisation: How keys and values of full attention are kept; None for lossless.
-        batch_window_ms: How long an idle engine waits for company after the first request, in
-            milliseconds.
         limits: Bounds of the scheduler.
         trace: Takes a record of every decision; None where nobody wants them.
     """
@@ -71,6 +69,5 @@ class EngineSettings:
     kv_budget_bytes: int = 0
     disk: DiskSettings | None = None
     quantisation: KVQuantisation | None = None
-    batch_window_ms: float = 10.0
     limits: SchedulerLimits = field(default_factory=SchedulerLimits)
     trace: TraceSink | None = None

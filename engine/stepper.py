@@ -99,9 +99,10 @@ class Stepper:
             if sequence.num_remaining_tokens <= 1 and sequence.output.max_tokens:
                 sequence.status = SequenceStatus.DECODING
         restoring = any(sequence.is_restoring for sequence in scheduler.waiting)
-        if scheduler.waiting and not running and not restoring:
+        first = next((sequence for sequence in scheduler.waiting if sequence.is_ready), None)
+        if first is not None and not running and not restoring:
             # Nothing runs, or is about to, that could end and make room.
-            first, *others = scheduler.waiting
+            others = [sequence for sequence in scheduler.waiting if sequence is not first]
             if not first.was_cleared_for:
                 first.was_cleared_for = True
                 self._residency.relief.clear(others)
@@ -118,7 +119,7 @@ class Stepper:
 
     def _grow(self, decoding: Iterable[Sequence]) -> list[Sequence]:
         """Pays for the next token of each; those that find no room wait or make others wait."""
-        for sequence in sorted(decoding, key=lambda s: s.arrival_s):
+        for sequence in sorted(decoding, key=lambda s: s.due_s):
             while sequence.status is SequenceStatus.DECODING:
                 if self._residency.grow(sequence, self.scheduler):
                     break
@@ -141,8 +142,12 @@ class Stepper:
             num_computed_tokens=youngest.num_computed_tokens,
             waits_for=sequence.request.request_id,
         )
-        self._residency.preempt(youngest)
-        self.scheduler.requeue(youngest)
+        self.interrupt(youngest)
+
+    def interrupt(self, sequence: Sequence) -> None:
+        """Puts a running sequence back into the queue; it goes on from there when it can."""
+        self._residency.preempt(sequence)
+        self.scheduler.requeue(sequence)
 
     def _decode(self, decoding: list[Sequence]) -> None:
         began_s = self._clock()
@@ -265,6 +270,7 @@ class Stepper:
             self._remember_reply(sequence)
         now_s = self._clock()
         mark = sequence.mark(self._telemetry.wall_clock())
+        sequence.turn_number = mark.number
         self._agents.end_turn(agent, now_s, sequence.request.prompt_token_ids, mark)
         self._telemetry.turn_finished()
         self._telemetry.trace.finished(sequence, reason)

@@ -1,11 +1,13 @@
-"""Stoker's own themes, dark and light."""
+"""Stoker's own themes."""
 
 from __future__ import annotations
 
 from textual.theme import Theme
 
+from styles import theme_names
+
 DARK = Theme(
-    name="stoker",
+    name=theme_names.DARK,
     primary="#6cb2f7",
     secondary="#b494f0",
     warning="#eac566",
@@ -36,7 +38,7 @@ DARK = Theme(
 )
 
 LIGHT = Theme(
-    name="stoker-light",
+    name=theme_names.LIGHT,
     primary="#1a66b8",
     secondary="#6f42c1",
     warning="#8a6100",
@@ -61,4 +63,61 @@ LIGHT = Theme(
     },
 )
 
-THEMES = (DARK, LIGHT)
+COLOUR_BLIND = Theme(
+    name=theme_names.COLOUR_BLIND,
+    primary="#56b4e9",
+    secondary="#cc79a7",
+    warning="#f0e442",
+    error="#f26b21",
+    success="#1fc490",
+    accent="#e69f00",
+    foreground="#dcdfe4",
+    background="#101216",
+    surface="#14171c",
+    panel="#1c2027",
+    dark=True,
+    variables={
+        **DARK.variables,
+        "border": "#e69f00",
+        "footer-key-foreground": "#e69f00",
+        "scrollbar-active": "#e69f00",
+    },
+)
+"""The palette of Okabe and Ito, lightened for a dark ground: its colours differ in lightness and in
+blue, so that people who cannot tell red from green can tell them apart."""
+
+ANSI = Theme(
+    name=theme_names.ANSI,
+    ansi=True,
+    primary="ansi_blue",
+    secondary="ansi_magenta",
+    warning="ansi_yellow",
+    error="ansi_red",
+    success="ansi_green",
+    accent="ansi_cyan",
+    foreground="ansi_default",
+    background="ansi_default",
+    surface="ansi_default",
+    panel="ansi_default",
+    boost="ansi_default",
+    dark=True,
+    variables={
+        "ansi-background": "ansi_black",
+        "ansi-foreground": "ansi_white",
+        "border": "ansi_cyan",
+        "border-blurred": "ansi_bright_black",
+        "footer-key-foreground": "ansi_cyan",
+        "block-cursor-background": "ansi_bright_black",
+        "block-cursor-foreground": "ansi_default",
+        "block-cursor-text-style": "reverse",
+        "input-cursor-background": "ansi_white",
+        "input-cursor-foreground": "ansi_black",
+        "input-selection-background": "ansi_blue",
+        "input-selection-foreground": "ansi_white",
+        "screen-selection-background": "ansi_blue",
+        "screen-selection-foreground": "ansi_white",
+    },
+)
+"""The sixteen colours that the terminal itself is set to."""
+
+THEMES = (DARK, LIGHT, COLOUR_BLIND, ANSI)

@@ -97,6 +97,7 @@ class Glyphs:
         agent: Mark of each agent status.
         block: Mark of each block state.
         pinned: Before a pinned agent's name.
+        paused: An agent whose turns are held.
         cursor: In front of the selected row.
         error: Errors, and an engine that is down.
         warning: Things to look at.
@@ -116,6 +117,7 @@ class Glyphs:
     agent: dict[AgentStatus, str] = field(repr=False)
     block: dict[BlockState, str] = field(repr=False)
     pinned: str
+    paused: str
     cursor: str
     error: str
     warning: str
@@ -152,6 +154,7 @@ UNICODE = Glyphs(
         BlockState.DIRTY: "░",
     },
     pinned="◆",
+    paused="‖",
     cursor="▌",
     error="✖",
     warning="▲",
@@ -188,6 +191,7 @@ ASCII = Glyphs(
         BlockState.DIRTY: "d",
     },
     pinned="P",
+    paused="=",
     cursor=">",
     error="X",
     warning="!",

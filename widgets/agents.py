@@ -8,6 +8,7 @@ from typing import Any
 from textual import events
 from textual.app import ComposeResult
 from textual.content import Content
+from textual.message import Message
 from textual.reactive import reactive
 from textual.widgets import Input
 
@@ -40,6 +41,10 @@ class AgentsPane(Pane[tuple[AgentRow, ...]]):
     """All agents. Sort order and filter are the pane's own."""
 
     can_focus = False
+
+    class Sorted(Message):
+        """Another order was chosen."""
+
     sort_by: reactive[str] = reactive(ACTIVITY)
     pattern: reactive[str] = reactive("")
 
@@ -79,6 +84,8 @@ class AgentsPane(Pane[tuple[AgentRow, ...]]):
     def watch_sort_by(self) -> None:
         """Shows the new order."""
         self.slice_changed()
+        if self.is_mounted:
+            self.post_message(self.Sorted())
 
     def watch_pattern(self) -> None:
         """Shows what passes the filter."""

@@ -142,6 +142,17 @@ class LaneList(ScrollView, can_focus=True):
                     self.refresh_line(y)
         self._lanes = lanes
 
+    def lanes_on_screen(self) -> list[tuple[int, AgentKey]]:
+        """The agents whose lanes can be seen, with the line of the screen that each is on."""
+        top = self.region.y
+        return [(top + y, row.key) for y, row in enumerate(self._visible_rows())]
+
+    def go_to(self, key: AgentKey) -> None:
+        """Moves the cursor to an agent, if it has a lane."""
+        keys = [row.key for row in self._rows]
+        if key in keys:
+            self._go(keys.index(key))
+
     def _visible_rows(self) -> Sequence[AgentRow]:
         top = round(self.scroll_y)
         return self._rows[top : top + max(1, self.size.height)]

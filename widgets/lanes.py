@@ -25,6 +25,8 @@ from widgets.format import (
 )
 
 LONG_WAIT_S = 1.0
+HELD = (AgentStatus.QUEUED, AgentStatus.IDLE, AgentStatus.WARM, AgentStatus.COLD)
+"""What a paused agent may be; a step after it was paused it is no other."""
 LOW_HIT_RATIO = 0.5
 NEARLY_FULL_CONTEXT = 0.9
 GAP = "  "
@@ -113,11 +115,18 @@ def column_at(layout: Layout, x: int) -> str | None:
 def _agent(row: AgentRow, width: int, glyphs: Glyphs) -> CellParts:
     name_role = DIM if row.status is AgentStatus.COLD else BRIGHT
     mark = glyphs.pinned if row.pinned else " "
-    return [(f"{mark} ", BRAND), (fit(short_ids(row.title), width - 2, glyphs.ellipsis), name_role)]
+    rank = (glyphs.up if row.priority > 0 else glyphs.down) if row.priority else " "
+    return [
+        (mark, BRAND),
+        (rank, PLAIN),
+        (fit(short_ids(row.title), width - 2, glyphs.ellipsis), name_role),
+    ]
 
 
 def state_words(row: AgentRow) -> tuple[str, str]:
     """An agent's state in a word, and its number (progress, ETA or how long)."""
+    if row.paused and row.status in HELD:
+        return "paused", seconds(row.wait_s) if row.wait_s else ""
     match row.status:
         case AgentStatus.PREFILLING:
             eta = f" {seconds(row.eta_s)}" if row.eta_s is not None else ""
@@ -139,10 +148,11 @@ def state_words(row: AgentRow) -> tuple[str, str]:
 
 def _state(row: AgentRow, width: int, glyphs: Glyphs) -> CellParts:
     role = AGENT_ROLE[row.status]
-    if row.status is AgentStatus.QUEUED and row.wait_s > LONG_WAIT_S:
+    is_held = row.paused and row.status in HELD
+    if row.status is AgentStatus.QUEUED and row.wait_s > LONG_WAIT_S and not is_held:
         role = WARN
     word, number = state_words(row)
-    mark = glyphs.agent[row.status]
+    mark = glyphs.paused if is_held else glyphs.agent[row.status]
     head = f"{mark} {word}"
     return [(head, role), (f"{number:>{max(1, width - len(head))}}"[: width - len(head)], PLAIN)]
 

@@ -12,10 +12,14 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from app.api.answers import answer_of
+from app.api.errors import FieldError
+from app.api.fields import parse_object
 from app.version import __version__
-from engine.commands import EvictIdle
+from engine.commands import EvictIdle, SetBatchWindow
+from engine.errors import InvalidRequestError
 from engine.face import EngineFace
 from engine.snapshot import EngineSnapshot, to_json
+from engine.turn_limits import check_batch_window
 
 VERSION_HEADER = "x-stoker-version"
 MAX_AGE_S = 1.0
@@ -66,6 +70,22 @@ class StatePage:
         self._number += 1
 
 
+def _window_command(body: bytes) -> SetBatchWindow:
+    """The batch window that a body asks for.
+
+    Raises:
+        InvalidRequestError: The body is no JSON object, or there is no such window.
+    """
+    fields = parse_object(body)
+    if fields.get("window_ms") is None:
+        raise fields.error("window_ms", "field required")
+    window_ms = fields.number("window_ms", 0.0)
+    try:
+        return SetBatchWindow(window_ms=check_batch_window(window_ms))
+    except InvalidRequestError as error:
+        raise FieldError("window_ms", str(error)) from error
+
+
 def admin_router(engine: EngineFace) -> APIRouter:
     """The routes over the engine as a whole."""
     router = APIRouter(tags=["admin"])
@@ -81,5 +101,12 @@ def admin_router(engine: EngineFace) -> APIRouter:
         engine.send(command)
         eviction = await answer_of(command.done)
         return JSONResponse(dataclasses.asdict(eviction))
+
+    @router.post("/admin/batch-window", summary="Change the batch window", response_model=None)
+    async def set_batch_window(request: Request) -> Response:
+        command = _window_command(await request.body())
+        engine.send(command)
+        window_ms = await answer_of(command.done)
+        return JSONResponse({"window_ms": window_ms})
 
     return router

@@ -67,7 +67,8 @@ class _Exchange:
         """Keeps both; returns the reply as a message."""
         body = reply_body(turn, reply)
         answer = {"role": body["role"], "content": body["content"]}
-        self._kept.extend(self._conversation, self._said, answer)
+        turn_number = reply.last.usage.turn_number
+        self._kept.extend(self._conversation, turn_number, self._said, answer)
         return body
 
     def close(self) -> None:
@@ -181,4 +182,5 @@ async def _warm(
     finally:
         service.forget(turn)
     usage = reply.last.usage
+    conversation.end_turn(usage.turn_number)
     return {"num_tokens": usage.num_prompt_tokens, "num_cached_tokens": usage.num_cached_tokens}

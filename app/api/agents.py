@@ -14,7 +14,6 @@ from app.api.errors import FieldError, ForbiddenError
 from app.api.fields import parse_object
 from app.api.telemetry import record_of
 from engine.commands import (
-    AbortAgent,
     EvictAgent,
     ForkAgent,
     PinAgent,
@@ -89,20 +88,20 @@ async def _set_pinned(
 
 
 def agents_router(engine: EngineFace, conversations: Conversations) -> APIRouter:
-    """The routes under ``/v1/agents``, but for those of agents' files and conversations."""
+    """The routes under ``/v1/agents``, but for those of turns, files and conversations."""
     router = APIRouter(tags=["agents"])
 
     @router.get("/v1/agents", summary="List agents", response_model=None)
     async def list_agents(request: Request) -> Response:
         agents = [row for row in engine.snapshot.agents if row.namespace == namespace_of(request)]
-        rows = [_agent_body(agent) for agent in agents]
+        rows = [_agent_body(agent) for agent in agents if conversations.has_agent(agent.key)]
         return JSONResponse({"object": "list", "data": rows})
 
     # Ids may hold slashes (a Claude Code sub-agent has one), so the id takes the whole path.
     @router.get("/v1/agents/{agent_id:path}", summary="Show an agent", response_model=None)
     async def show_agent(agent_id: str, request: Request) -> Response:
         agent = engine.snapshot.agent(agent_id, namespace_of(request))
-        if agent is None:
+        if agent is None or not conversations.has_agent(agent.key):
             raise AgentNotFoundError(agent_id)
         return JSONResponse(_agent_body(agent))
 
@@ -111,15 +110,28 @@ def agents_router(engine: EngineFace, conversations: Conversations) -> APIRouter
         command = RemoveAgent(agent_id=agent_id, namespace=namespace_of(request))
         engine.send(command)
         freed = await answer_of(command.done)
-        conversations.forget((command.namespace, agent_id))
+        conversations.remove((command.namespace, agent_id))
         return JSONResponse({"agent_id": agent_id, "freed_bytes": freed})
+
+    @router.post(
+        "/v1/agents/{agent_id:path}/fork", summary="Fork", status_code=201, response_model=None
+    )
+    async def fork_agent(agent_id: str, request: Request) -> Response:
+        command = _fork_command(agent_id, namespace_of(request), await request.body())
+        # Taken now: what is said once the engine has the command is not part of the fork.
+        conversation = conversations.forked((command.namespace, agent_id), command.turn)
+        engine.send(command)
+        fork_id = await answer_of(command.done)
+        if conversation is not None:
+            conversations.add_fork((command.namespace, fork_id), conversation)
+        return JSONResponse({"agent_id": fork_id, "forked_from": agent_id}, status_code=201)
 
     router.include_router(_actions_router(engine))
     return router
 
 
 def _actions_router(engine: EngineFace) -> APIRouter:
-    """What can be done to an agent."""
+    """What can be done to an agent, but for what concerns its conversation."""
     router = APIRouter(tags=["agents"])
 
     @router.post("/v1/agents/{agent_id:path}/evict", summary="Evict", response_model=None)
@@ -135,22 +147,6 @@ def _actions_router(engine: EngineFace) -> APIRouter:
         engine.send(command)
         num_tokens = await answer_of(command.done)
         return JSONResponse({"agent_id": agent_id, "num_tokens": num_tokens})
-
-    @router.post(
-        "/v1/agents/{agent_id:path}/fork", summary="Fork", status_code=201, response_model=None
-    )
-    async def fork_agent(agent_id: str, request: Request) -> Response:
-        command = _fork_command(agent_id, namespace_of(request), await request.body())
-        engine.send(command)
-        fork_id = await answer_of(command.done)
-        return JSONResponse({"agent_id": fork_id, "forked_from": agent_id}, status_code=201)
-
-    @router.post("/v1/agents/{agent_id:path}/abort", summary="Abort", response_model=None)
-    async def abort_agent(agent_id: str, request: Request) -> Response:
-        command = AbortAgent(agent_id=agent_id, namespace=namespace_of(request))
-        engine.send(command)
-        num_ended = await answer_of(command.done)
-        return JSONResponse({"agent_id": agent_id, "num_ended": num_ended})
 
     @router.post("/v1/agents/{agent_id:path}/pin", summary="Pin", response_model=None)
     async def pin_agent(agent_id: str, request: Request) -> Response:

@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from app.api.admin import admin_router
 from app.api.agent_messages import agent_messages_router
+from app.api.agent_turns import agent_turns_router
 from app.api.agents import agents_router
 from app.api.anthropic.routes import anthropic_router
 from app.api.capabilities import capabilities_router
@@ -34,9 +35,8 @@ from app.version import __version__
 from engine.errors import StokerError
 
 
-def build_app(service: TurnService) -> App:
+def build_app(service: TurnService, metrics: Metrics) -> App:
     """Builds the application that uvicorn serves."""
-    metrics = Metrics(lambda: service.engine.snapshot)
     return Telemetry(Guard(build_routes(service, metrics), service.settings), metrics)
 
 
@@ -54,6 +54,7 @@ def build_routes(service: TurnService, metrics: Metrics) -> FastAPI:
         service.engine, settings.max_conversations, settings.max_conversation_bytes
     )
     api.include_router(agent_messages_router(service, conversations))
+    api.include_router(agent_turns_router(service.engine))
     api.include_router(agents_router(service.engine, conversations))
     api.include_router(capabilities_router(service))
     api.include_router(admin_router(service.engine))

@@ -64,7 +64,9 @@ class BodyLimits:
                 return await receive()
             wait_s = self.timeout_s if self.is_timed_by_piece else ends_at - time.monotonic()
             try:
-                message = await asyncio.wait_for(receive(), max(0.0, wait_s))
+                # Not wait_for, which makes a task of each piece.
+                async with asyncio.timeout(max(0.0, wait_s)):
+                    message = await receive()
             except TimeoutError as error:
                 raise BodyTimeoutError(self.timeout_s) from error
             if message["type"] == "http.request":

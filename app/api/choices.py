@@ -80,7 +80,7 @@ class Choices(Generic[DraftT]):
         if seed is not None and copy:
             draft = replace(draft, sampling=replace(draft.sampling, seed=(seed + copy) % 2**63))
         if self.turns:
-            draft = replace(draft, agent_id=self._name_of(len(self.turns)))
+            draft = replace(draft, agent_id=self._name_of(len(self.turns)), is_copy=True)
         return self._prepared.alone(index, draft)
 
     def _name_of(self, number: int) -> str:

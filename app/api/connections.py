@@ -7,10 +7,12 @@ import json
 import resource
 from collections.abc import Callable
 from functools import partial
+from http import HTTPStatus
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from app.api.refused_connections import RefusedConnections
 from app.api.settings import ApiSettings
 
 SPARE_FILES = 128
@@ -25,10 +27,18 @@ def connection_limit(max_connections: int) -> int:
     return max(1, min(max_connections, soft - SPARE_FILES))
 
 
-def bounded_protocol(settings: ApiSettings) -> Callable[..., BoundedProtocol]:
-    """Makes the protocol of a server's connections, within the bounds of its settings."""
+def bounded_protocol(
+    settings: ApiSettings, refused: RefusedConnections
+) -> Callable[..., BoundedProtocol]:
+    """Makes the protocol of a server's connections, within the bounds of its settings.
+
+    Args:
+        settings: The bounds.
+        refused: Takes note of the connections that are beyond them.
+    """
     return partial(
         BoundedProtocol,
+        refused=refused,
         limit=connection_limit(settings.max_connections),
         head_timeout_s=settings.head_timeout_s,
     )
@@ -37,15 +47,24 @@ def bounded_protocol(settings: ApiSettings) -> Callable[..., BoundedProtocol]:
 class BoundedProtocol(H11Protocol):
     """uvicorn's protocol; refuses connections beyond a number, and heads that do not arrive."""
 
-    def __init__(self, *, limit: int, head_timeout_s: float, **uvicorn_arguments: Any) -> None:
+    def __init__(
+        self,
+        *,
+        refused: RefusedConnections,
+        limit: int,
+        head_timeout_s: float,
+        **uvicorn_arguments: Any,
+    ) -> None:
         """Prepares for one connection.
 
         Args:
+            refused: Takes note of what is refused.
             limit: Connections that there may be at once.
             head_timeout_s: Seconds that the head of a request may take to arrive.
             uvicorn_arguments: What uvicorn gives to its own protocol.
         """
         super().__init__(**uvicorn_arguments)
+        self._refused = refused
         self._limit = limit
         self._head_timeout_s = head_timeout_s
         self._head_timer: asyncio.TimerHandle | None = None
@@ -54,7 +73,7 @@ class BoundedProtocol(H11Protocol):
         """Lets a connection in, or not."""
         super().connection_made(transport)
         if len(self.connections) > self._limit:
-            self._refuse("503 Service Unavailable", "server_busy", "there are too many connections")
+            self._refuse(503, "server_busy", "there are too many connections")
         else:
             self._await_head()
 
@@ -74,7 +93,7 @@ class BoundedProtocol(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Ends a connection on which something came that is no request."""
-        self._refuse("400 Bad Request", "bad_request", "this is no HTTP request that is read here")
+        self._refuse(400, "bad_request", "this is no HTTP request that is read here")
 
     @property
     def _is_answering(self) -> bool:
@@ -89,24 +108,25 @@ class BoundedProtocol(H11Protocol):
             self._head_timer = None
 
     def _cut_off(self) -> None:
-        self._refuse("408 Request Timeout", "request_timeout", "no request arrived in time")
+        self._refuse(408, "request_timeout", "no request arrived in time")
 
-    def _refuse(self, status: str, code: str, message: str) -> None:
+    def _refuse(self, status: int, code: str, message: str) -> None:
         """Says why, unless that would fall into the middle of a reply, and closes."""
         self._forget_head()
         if self.transport.is_closing():
             return
+        self._refused.note(status, message, self.client[0] if self.client else "")
         if not self._is_answering:
             self.transport.write(_refusal(status, code, message))
         self.transport.close()
 
 
-def _refusal(status: str, code: str, message: str) -> bytes:
+def _refusal(status: int, code: str, message: str) -> bytes:
     """A reply before anything is known of the dialect, so it has what either of them has."""
     error = {"type": "api_error", "message": message, "param": None, "code": code}
     content = json.dumps({"type": "error", "error": error}).encode("ascii")
     head = (
-        f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\n"
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: application/json\r\n"
         f"content-length: {len(content)}\r\nretry-after: 1\r\nconnection: close\r\n\r\n"
     )
     return head.encode("ascii") + content

@@ -48,6 +48,7 @@ class TurnDraft:
         response_schema_json: JSON schema that the text of the reply has to fit; None for any text.
         thinking: What the client wants to see of the model's reasoning.
         any_object: Whether the text of the reply has to be a JSON object, whatever is in it.
+        is_copy: Whether it is one of several replies, and its agent goes with it.
     """
 
     model: str
@@ -61,6 +62,19 @@ class TurnDraft:
     response_schema_json: str | None = None
     any_object: bool = False
     thinking: Thinking = Thinking.OFF
+    is_copy: bool = False
+
+    @property
+    def num_chars_to_read(self) -> int:
+        """How much text the prompt is made of, with what is not in the request itself."""
+        calls = (call for message in self.messages for call in message.tool_calls)
+        num_in_calls = sum(len(call.arguments_json) for call in calls)
+        return num_in_calls + sum(len(message.text) for message in self.messages)
+
+    @property
+    def is_held_to_a_form(self) -> bool:
+        """Whether there may be a grammar to compile, which may take seconds."""
+        return bool(self.tools or self.any_object or self.response_schema_json is not None)
 
     def render(self, chat_format: ChatFormat, namespace: str) -> tuple[RenderedPrompt, ...]:
         """What the model reads: one prompt for each reply that goes on from another text.

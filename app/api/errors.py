@@ -120,6 +120,13 @@ class RateLimitedError(OverloadedError):
         super().__init__(f"this key may send {per_minute} requests a minute", retry_after_s)
 
 
+class WrongKeysError(OverloadedError):
+    """An address has sent too many wrong keys."""
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__("too many wrong API keys from this address", retry_after_s)
+
+
 class TooManyRequestsError(UnavailableError):
     """More requests are in progress than the server takes."""
 
@@ -223,6 +230,7 @@ _KINDS: tuple[tuple[type[StokerError], ErrorKind], ...] = (
     (RequestTimeoutError, ErrorKind(408, "timeout_error", "timeout_error", "request_timeout")),
     (TargetTooLongError, ErrorKind(414, _INVALID, _INVALID)),
     (HeadTooLargeError, ErrorKind(431, _INVALID, _INVALID)),
+    (WrongKeysError, ErrorKind(429, "rate_limit_error", "rate_limit_exceeded")),
     (RateLimitedError, ErrorKind(429, "rate_limit_error", "rate_limit_exceeded")),
     (OverloadedError, ErrorKind(529, "overloaded_error", "server_overloaded", None, 429)),
     (UnavailableError, ErrorKind(503, "api_error", "service_unavailable")),

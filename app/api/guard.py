@@ -14,7 +14,9 @@ from app.api.callers import Caller, Callers
 from app.api.errors import (
     BodyTimeoutError,
     ForbiddenError,
+    RateLimitedError,
     TooManyRequestsError,
+    UnauthorizedError,
     dialect_of,
     error_body,
     kind_of,
@@ -24,6 +26,7 @@ from app.api.head_limits import check_head, host_of
 from app.api.rate_limits import RateLimits
 from app.api.settings import ApiSettings
 from app.api.telemetry import App, Receive, Scope, Send, record_of
+from app.api.wrong_keys import WrongKeys, address_of
 from engine.errors import StokerError
 
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -70,6 +73,7 @@ class Guard:
         )
         self._callers = Callers(settings)
         self._rates = RateLimits(settings.rate_limit_per_minute)
+        self._wrong_keys = WrongKeys()
         self._max_requests = settings.max_requests
         self._num_requests = 0
         hosts = {host.lower() for host in settings.allowed_hosts}
@@ -115,18 +119,29 @@ class Guard:
         if path in _OPEN_PATHS:
             return
         record = record_of(scope)
-        caller = self._identify(headers, path)
+        caller = self._identify(scope, headers)
         record.namespace = caller.namespace
-        record.headers += self._rates.headers(self._rates.take(caller))
+        allowance = self._rates.take(caller)
+        if allowance is not None:
+            dialect = dialect_of(path, "anthropic-version" in headers)
+            record.headers += allowance.headers(dialect)
+            if allowance.wait_s:
+                raise RateLimitedError(allowance.per_minute, allowance.wait_s)
         if self._num_requests >= self._max_requests:
             raise TooManyRequestsError(
                 f"{self._max_requests} requests are in progress; send it again in a moment",
                 retry_after_s=1.0,
             )
 
-    def _identify(self, headers: Mapping[str, str], path: str) -> Caller:
-        caller = self._callers.identify(headers)
-        if not caller.is_operator and path.startswith(_OPERATOR_PATHS):
+    def _identify(self, scope: Scope, headers: Mapping[str, str]) -> Caller:
+        address = address_of(scope)
+        self._wrong_keys.check(address)
+        try:
+            caller = self._callers.identify(headers)
+        except UnauthorizedError:
+            self._wrong_keys.take(address)
+            raise
+        if not caller.is_operator and scope["path"].startswith(_OPERATOR_PATHS):
             raise ForbiddenError("this shows everybody's agents; it takes the operator's key")
         return caller
 

@@ -58,6 +58,7 @@ class Prepared(Generic[DraftT]):
             protocol=protocol,
             namespace=record.namespace,
             constraint=self.constraint,
+            is_short_lived=draft.is_copy,
         )
 
     def num_tokens(self, text: str) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from engine.pieces import CallArguments, CallEnd, CallStart, Piece, ReasoningPiece, TextPiece
@@ -15,9 +15,11 @@ class TextBlock:
 
     Attributes:
         text: All of it, up to the next block of another kind.
+        logprobs: How likely its tokens were, where the request asked for that.
     """
 
     text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,20 +88,15 @@ def blocks_of(pieces: Iterable[Piece]) -> tuple[Block, ...]:
         pieces: A whole reply; the pieces of a call follow each other.
     """
     blocks: list[Block] = []
-    texts: list[str] = []
-    start: Piece | None = None
+    parts: list[Piece] = []
     for piece in pieces:
         if isinstance(piece, CallEnd):
             continue
-        if isinstance(piece, CallStart) or not _goes_on(start, piece):
-            _close(blocks, start, texts)
-            start, texts = piece, []
-        if isinstance(piece, TextPiece | ReasoningPiece):
-            texts.append(piece.text)
-        elif isinstance(piece, CallArguments):
-            texts.append(piece.json_text)
-    _close(blocks, start, texts)
-    return tuple(blocks)
+        if isinstance(piece, CallStart) or not _goes_on(parts[0] if parts else None, piece):
+            blocks += _closed(parts)
+            parts = []
+        parts.append(piece)
+    return (*blocks, *_closed(parts))
 
 
 def _goes_on(start: Piece | None, piece: Piece) -> bool:
@@ -109,11 +106,16 @@ def _goes_on(start: Piece | None, piece: Piece) -> bool:
     return type(start) is type(piece)
 
 
-def _close(blocks: list[Block], start: Piece | None, texts: list[str]) -> None:
-    text = "".join(texts)
+def _closed(parts: Sequence[Piece]) -> Iterator[Block]:
+    """The block that pieces add up to, if there are any."""
+    start = parts[0] if parts else None
     if isinstance(start, TextPiece):
-        blocks.append(TextBlock(text))
+        texts = [part for part in parts if isinstance(part, TextPiece)]
+        logprobs = tuple(row for part in texts for row in part.logprobs)
+        yield TextBlock("".join([part.text for part in texts]), logprobs)
     elif isinstance(start, ReasoningPiece):
-        blocks.append(ReasoningBlock(text))
+        thoughts = [part.text for part in parts if isinstance(part, ReasoningPiece)]
+        yield ReasoningBlock("".join(thoughts))
     elif isinstance(start, CallStart):
-        blocks.append(CallBlock(start.call_id, start.name, text or "{}"))
+        arguments = [part.json_text for part in parts if isinstance(part, CallArguments)]
+        yield CallBlock(start.call_id, start.name, "".join(arguments) or "{}")

@@ -123,18 +123,22 @@ class ApiServer:
         from app.api.application import build_app
         from app.api.bridge import DeltaBridge
         from app.api.connections import bounded_protocol
+        from app.api.refused_connections import RefusedConnections
         from app.api.service import TurnService
+        from app.metrics import Metrics
 
         loop = asyncio.get_running_loop()
         service = TurnService(self._engine, self._settings, DeltaBridge(loop))
+        metrics = Metrics(lambda: self._engine.snapshot)
+        refused = RefusedConnections(metrics)
         config = uvicorn.Config(
-            build_app(service),
+            build_app(service, metrics),
             log_config=None,
             access_log=False,
             server_header=False,
             lifespan="off",
             ws="none",
-            http=bounded_protocol(self._settings),  # type: ignore[arg-type]
+            http=bounded_protocol(self._settings, refused),  # type: ignore[arg-type]
             # Nothing of a connection is trusted to say who is behind it.
             proxy_headers=False,
             timeout_keep_alive=KEEP_ALIVE_S,

@@ -16,6 +16,7 @@ from app.api.telemetry import RequestRecord
 from app.api.turns import Receive, Turn
 from app.logs import printable
 from engine.commands import Note
+from engine.constraint import Constraint
 from engine.errors import (
     DrainingError,
     ModelLoadingError,
@@ -27,8 +28,12 @@ from engine.messages import ChatFormat
 from engine.snapshot import EngineSnapshot, EngineStatus
 
 Parse = Callable[[Fields], TurnDraft]
+QUICK_CHARS = 2048
+"""So much is read on the loop itself: waking another thread takes as long, half a millisecond."""
 MAX_ALIASES = 256
 MAX_NAME_CHARS = 100
+MAX_NOTED_GAPS = 256
+MAX_GAP_CHARS = 200
 _LOADING = (EngineStatus.STARTING, EngineStatus.LOADING)
 _STOPPING = (EngineStatus.DRAINING, EngineStatus.STOPPED)
 
@@ -43,6 +48,7 @@ class TurnService:
         self._bridge = bridge
         self._turns: set[Turn] = set()
         self._noted_aliases: set[tuple[str, str]] = set()
+        self._noted_gaps: set[str] = set()
 
     def chat_format(self) -> ChatFormat:
         """The text side of the active model.
@@ -97,9 +103,11 @@ class TurnService:
         """
         chat_format = self.chat_format()
 
-        def prepare() -> Prepared[DraftT]:
+        def read() -> DraftT:
             fields = parse_object(body)
-            draft = replace(parse(fields), agent_id=agent_id_of(headers, fields))
+            return replace(parse(fields), agent_id=agent_id_of(headers, fields))
+
+        def render(draft: DraftT) -> Prepared[DraftT]:
             prompts = draft.render(chat_format, record.namespace)
             return Prepared(
                 draft=draft,
@@ -108,7 +116,13 @@ class TurnService:
                 constraint=draft.constraint(chat_format, prompts[0]),
             )
 
-        prepared = await asyncio.to_thread(prepare)
+        if len(body) > QUICK_CHARS:
+            prepared = await asyncio.to_thread(lambda: render(read()))
+        elif (draft := read()).num_chars_to_read > QUICK_CHARS or draft.is_held_to_a_form:
+            prepared = await asyncio.to_thread(render, draft)
+        else:
+            prepared = render(draft)
+        self._tell_gaps(prepared.constraint, record)
         return replace(prepared, model_id=self._serve_as(prepared.draft.model, record))
 
     async def start(
@@ -175,6 +189,17 @@ class TurnService:
         except BaseException:
             self.forget(turn)
             raise
+
+    def _tell_gaps(self, constraint: Constraint | None, record: RequestRecord) -> None:
+        """Says what of the tools' schemas calls are not held to: in the log, and once on screen."""
+        if constraint is None:
+            return
+        record.gaps = constraint.gaps
+        for gap in constraint.gaps:
+            text = printable(gap)[:MAX_GAP_CHARS]
+            if text not in self._noted_gaps and len(self._noted_gaps) < MAX_NOTED_GAPS:
+                self._noted_gaps.add(text)
+                self.engine.send(Note(kind="schema", text=text, level="warning"))
 
     def _serve_as(self, asked: str, record: RequestRecord) -> str:
         """The model that answers to a name; says so where it is another one."""

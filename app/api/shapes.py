@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from engine.turn_limits import MAX_BATCH_WINDOW_MS, MAX_PRIORITY, MIN_PRIORITY
+
 Schema = dict[str, Any]
 
 
@@ -152,6 +154,9 @@ _LIST = _object(("data",), data=_list(_ANY_OBJECT))
 _HEALTH = _object(("status",), status=_TEXT, text=_TEXT, progress=_NUMBER, model=_TEXT)
 _GREETING = _object(("name", "version"), name={"const": "stoker"}, version=_TEXT)
 _PINNED = _object(("agent_id", "pinned"), agent_id=_AGENT_ID, pinned=_FLAG)
+_PAUSED = _object(("agent_id", "paused"), agent_id=_AGENT_ID, paused=_FLAG)
+_PRIORITY = {"type": "integer", "minimum": MIN_PRIORITY, "maximum": MAX_PRIORITY}
+_WINDOW_MS = {"type": "number", "minimum": 0, "maximum": MAX_BATCH_WINDOW_MS}
 _AN_AGENT = "/v1/agents/{agent_id}"
 
 SHAPES: dict[tuple[str, str], Shape] = {
@@ -280,6 +285,12 @@ SHAPES: dict[tuple[str, str], Shape] = {
     ),
     ("post", f"{_AN_AGENT}/pin"): Shape(reply=_PINNED),
     ("post", f"{_AN_AGENT}/unpin"): Shape(reply=_PINNED),
+    ("post", f"{_AN_AGENT}/pause"): Shape(reply=_PAUSED),
+    ("post", f"{_AN_AGENT}/resume"): Shape(reply=_PAUSED),
+    ("post", f"{_AN_AGENT}/priority"): Shape(
+        body=_object(("priority",), priority=_PRIORITY),
+        reply=_object(("agent_id", "priority"), agent_id=_AGENT_ID, priority=_PRIORITY),
+    ),
     ("get", f"{_AN_AGENT}/export"): Shape(
         reply={"type": "string", "format": "binary"}, reply_type="application/octet-stream"
     ),
@@ -290,6 +301,10 @@ SHAPES: dict[tuple[str, str], Shape] = {
         reply=_object(("agent_id", "num_tokens"), agent_id=_AGENT_ID, num_tokens=_COUNT),
     ),
     ("get", "/admin/state"): Shape(),
+    ("post", "/admin/batch-window"): Shape(
+        body=_object(("window_ms",), window_ms=_WINDOW_MS),
+        reply=_object(("window_ms",), window_ms=_WINDOW_MS),
+    ),
     ("get", "/metrics"): Shape(reply=_TEXT, reply_type="text/plain"),
     ("get", "/health/live"): Shape(reply=_HEALTH),
     ("get", "/health/ready"): Shape(reply=_HEALTH),

@@ -46,6 +46,7 @@ class RequestRecord:
         is_answered: Whether the last byte of the reply was handed over.
         is_client_gone: Whether the client left before the end.
         error: Why it failed, in words.
+        gaps: What of its tools' schemas calls are not held to.
         headers: What the reply's headers say beside its id and model.
     """
 
@@ -61,6 +62,7 @@ class RequestRecord:
     is_answered: bool = False
     is_client_gone: bool = False
     error: str = ""
+    gaps: tuple[str, ...] = ()
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
     _last_token_at: float | None = None
 
@@ -160,6 +162,8 @@ def _fields(
     }
     if record.usage is not None:
         fields |= _usage_fields(record.usage)
+    if record.gaps:
+        fields |= {"gaps": len(record.gaps), "first_gap": record.gaps[0][:MAX_LOGGED_PATH_CHARS]}
     fields["error"] = record.error
     return {name: value for name, value in fields.items() if value not in ("", None)}
 

@@ -12,6 +12,7 @@ from app.api.draft import TurnDraft
 from app.api.errors import ClientGoneError, RequestTimeoutError, TurnAbortedError
 from app.api.reply import Reply, blocks_of
 from app.api.telemetry import RequestRecord
+from app.api.text_logprobs import TextLogprobs
 from engine.commands import Abort, Generate
 from engine.errors import DrainingError, EngineFailedError, StokerError
 from engine.face import EngineFace
@@ -48,6 +49,7 @@ class Turn:
         self._engine = engine
         self._bridge = bridge
         self._reader = reader
+        self._logprobs = TextLogprobs() if draft.sampling.num_logprobs is not None else None
         self._pending: list[Delta] = []
         self._waiter: asyncio.Future[None] | None = None
         self._watcher: asyncio.Task[None] | None = None
@@ -107,11 +109,21 @@ class Turn:
 
         Of a reply that failed, what is held back is not told: it may look like a whole call.
         """
-        text = "".join([delta.text for delta in deltas])
-        pieces = self._reader.feed(text) if text else []
+        pieces = self._feed(deltas)
         last = deltas[-1] if deltas else None
         if last is not None and last.finish_reason is not None and not self.ending_error(last):
-            pieces += self._reader.finish()
+            rest = self._reader.finish()
+            pieces += self._logprobs.told(rest, ()) if self._logprobs else rest
+        return pieces
+
+    def _feed(self, deltas: Sequence[Delta]) -> list[Piece]:
+        if self._logprobs is None:
+            text = "".join([delta.text for delta in deltas])
+            return self._reader.feed(text) if text else []
+        # One by one, so that the tokens of a text are found whatever the reader's pace.
+        pieces: list[Piece] = []
+        for delta in deltas:
+            pieces += self._logprobs.told(self._reader.feed(delta.text), delta.logprobs)
         return pieces
 
     async def whole_reply(self) -> Reply:

@@ -18,8 +18,11 @@ from textual.worker import get_current_worker
 from app.dashboard.action import LIVE, Power
 from app.dashboard.actions import offered
 from app.dashboard.departure import WATCH_S, is_hung_up, leave_on_signals
+from app.dashboard.habits import HabitsFile
+from app.dashboard.main_settings import MainSettings
 from app.dashboard.screens.help import HelpScreen
-from app.dashboard.screens.main import HELP, MainScreen, MainSettings
+from app.dashboard.screens.main import MainScreen
+from app.dashboard.screens.system_keys import HELP
 from app.dashboard.source import Source
 from app.paths import find_paths
 from app.recording.replay import Replay
@@ -53,13 +56,15 @@ class StokerApp(App[bool]):
         screenshot_folder: Where screenshots go; None is the current folder.
         start: Starts the engine, and what goes with it, after the first paint; None starts the
             engine alone.
-        theme: Name of the theme it opens in, Stoker's own or one of Textual's.
+        theme: Name of the theme it opens in, Stoker's own or one of Textual's; None opens in the
+            one that was last chosen.
         exports_folder: Where agents' files go and come from; None is the data folder's own.
         base_url: Where clients reach the API; None is that address in plain HTTP.
         source: Tells of an engine that is not in this process, and that goes on when this ends;
             None for one that is.
         replay: The engine, where it is a recording.
         powers: What the dashboard can do; the other actions are not offered.
+        habits_path: Where the dashboard remembers how it was left; None remembers nothing.
         is_at_terminal: Whether it is drawn on a real terminal, and leaves in good order with it.
     """
 
@@ -85,12 +90,13 @@ class StokerApp(App[bool]):
         zone: tzinfo | None = None,
         screenshot_folder: Path | None = None,
         start: Callable[[], None] | None = None,
-        theme: str = DARK.name,
+        theme: str | None = None,
         exports_folder: Path | None = None,
         base_url: str | None = None,
         source: Source | None = None,
         replay: Replay | None = None,
         powers: frozenset[Power] = LIVE,
+        habits_path: Path | None = None,
         is_at_terminal: bool = False,
     ) -> None:
         super().__init__()
@@ -99,6 +105,8 @@ class StokerApp(App[bool]):
         self._is_leaving = False
         self._is_guest = source is not None or replay is not None
         self._is_at_terminal = is_at_terminal
+        habits_file = HabitsFile(habits_path)
+        habits = habits_file.load()
         self._settings = MainSettings(
             address=address,
             clock=clock,
@@ -111,11 +119,14 @@ class StokerApp(App[bool]):
             source=source or replay,
             replay=replay,
             powers=powers,
+            habits=habits,
+            habits_file=habits_file,
         )
         self.set_class(plain_glyphs, "-plain", update=False)
         for own_theme in THEMES:
             self.register_theme(own_theme)
-        self.theme = theme
+        wanted = theme or habits.theme
+        self.theme = wanted if wanted in self.available_themes else DARK.name
         self.install_screen(HelpScreen(offered(powers), self._settings.glyphs), HELP)
 
     def get_default_screen(self) -> MainScreen:

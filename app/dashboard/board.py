@@ -9,7 +9,15 @@ from textual.app import ComposeResult
 from textual.containers import Container
 from textual.reactive import reactive
 
-from engine.snapshot import EMPTY_SNAPSHOT, AgentRow, EngineSnapshot, EngineStatus
+from app.dashboard.pane_layout import PaneLayout
+from app.dashboard.placing import lay_out, undo_layout
+from engine.snapshot import (
+    EMPTY_SNAPSHOT,
+    AgentRow,
+    EngineEvent,
+    EngineSnapshot,
+    EngineStatus,
+)
 from styles.tokens import UNICODE, Glyphs
 from widgets.agent_detail import AgentDetail, DetailSlice
 from widgets.agents import AgentsPane
@@ -50,6 +58,9 @@ class Board(Container):
         self._shown: EngineSnapshot = EMPTY_SNAPSHOT
         self._prefill_tok_s = 0.0
         self._maximised: Pane[Any] | None = None
+        self._on_stage: type[Pane[Any]] | None = None
+        self._layout = PaneLayout()
+        self._cleared_to = 0
 
     def compose(self) -> ComposeResult:
         """Panes in reading order."""
@@ -76,12 +87,28 @@ class Board(Container):
         self._prefill_tok_s = max(self._prefill_tok_s, snapshot.throughput.prefill_tok_s)
         self._choose_stage()
         self.query_one(BatchPane).update_from(snapshot.batch)
-        self.query_one(EventsPane).update_from(snapshot.events)
+        self.query_one(EventsPane).update_from(self.events)
         self.query_one(ModelPane).update_from(
             ModelSlice(
                 model=snapshot.model_detail, device=snapshot.device_detail, disk=snapshot.disk
             )
         )
+
+    @property
+    def events(self) -> tuple[EngineEvent, ...]:
+        """The events that were not cleared away, oldest first."""
+        events = self._shown.events
+        if events and events[-1].number < self._cleared_to:  # another process counts anew
+            self._cleared_to = 0
+        if not self._cleared_to:
+            return events
+        return tuple(event for event in events if event.number > self._cleared_to)
+
+    def clear_events(self) -> None:
+        """Takes the events so far off the screen."""
+        events = self._shown.events
+        self._cleared_to = events[-1].number if events else 0
+        self.query_one(EventsPane).update_from(self.events)
 
     def show_tables(self) -> None:
         """Draws the agents and the block map of the snapshot last shown."""
@@ -107,6 +134,11 @@ class Board(Container):
             ThroughputSlice(now=self._shown.throughput, trend=trend)
         )
 
+    @property
+    def prefill_tok_s(self) -> float:
+        """The best rate of prefill that was seen; 0 before one was."""
+        return self._prefill_tok_s
+
     def detail_of(self, row: AgentRow | None) -> DetailSlice:
         """What the explainer shows of an agent, as it is now."""
         agent = self._shown.agent(row.agent_id, row.namespace) if row is not None else None
@@ -119,6 +151,7 @@ class Board(Container):
         again for every widget in it, which a key press under load cannot afford.
         """
         self._maximised = pane
+        undo_layout(self)
         self.styles.layout = "vertical" if pane is not None else None
         for each in self.query(Pane):
             is_whole = each is pane
@@ -126,11 +159,32 @@ class Board(Container):
             each.styles.width = each.styles.height = "1fr" if is_whole else None
         if pane is not None:
             pane.focus()
+        else:
+            self._lay_out()
 
     @property
     def maximised(self) -> Pane[Any] | None:
         """The pane that has all the room."""
         return self._maximised
+
+    @property
+    def pane_layout(self) -> PaneLayout:
+        """What a person changed about the panes' places."""
+        return self._layout
+
+    @pane_layout.setter
+    def pane_layout(self, layout: PaneLayout) -> None:
+        if layout != self._layout:
+            self._layout = layout
+            self._lay_out()
+
+    def on_resize(self) -> None:
+        """Another size may have other panes, in other rows."""
+        self.call_after_refresh(self._lay_out)
+
+    def _lay_out(self) -> None:
+        if self._maximised is None:
+            lay_out(self, self._layout)
 
     def watch_glyphs(self, glyphs: Glyphs) -> None:
         """Passes the marks on."""
@@ -142,8 +196,11 @@ class Board(Container):
         on_stage = (
             AgentsPane if shown.agents else WelcomePane if shown.status in UP else LoadingPane
         )
-        for pane in STAGE:
-            self.query_one(pane).set_class(pane is not on_stage, "-offstage")
+        if on_stage is not self._on_stage:
+            self._on_stage = on_stage
+            for pane in STAGE:
+                self.query_one(pane).set_class(pane is not on_stage, "-offstage")
+            self.call_after_refresh(self._lay_out)
         self.query_one(LoadingPane).update_from(
             LoadingSlice(status=shown.status, progress=shown.progress, text=shown.status_text)
         )

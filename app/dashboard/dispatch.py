@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,20 @@ from engine.commands import (
     ExportedAgent,
     ForkAgent,
     ImportAgent,
+    PauseAgent,
     PinAgent,
     RemoveAgent,
+    SetBatchWindow,
+    SetPriority,
     WarmAgent,
 )
 from engine.errors import StokerError
 from engine.face import EngineFace
 from engine.snapshot import AgentRow
 from widgets.format import clean, short_bytes
+
+AgentKey = tuple[str, str]
+"""Namespace and id of an agent."""
 
 
 class CommandAnswered(Message):
@@ -35,12 +42,44 @@ class CommandAnswered(Message):
     Attributes:
         text: The outcome in words.
         is_error: Whether the command failed.
+        evicted: Agents whose caches left memory and can be brought back from disk.
     """
 
-    def __init__(self, text: str, *, is_error: bool) -> None:
+    def __init__(self, text: str, *, is_error: bool, evicted: tuple[AgentKey, ...] = ()) -> None:
         self.text = text
         self.is_error = is_error
+        self.evicted = evicted
         super().__init__()
+
+
+class Tally:
+    """Sums the answers to several commands; it fails only where all of them do.
+
+    Args:
+        num_expected: How many answers there will be.
+    """
+
+    def __init__(self, num_expected: int) -> None:
+        self.done: Future[int] = Future()
+        self._num_expected = num_expected
+        self._total = 0
+        self._failures: list[BaseException] = []
+        self._lock = threading.Lock()
+
+    def add(self, answer: Future[int]) -> None:
+        """Takes one answer; may be called from any thread."""
+        error = answer.exception()
+        with self._lock:
+            if error is None:
+                self._total += answer.result()
+            else:
+                self._failures.append(error)
+            self._num_expected -= 1
+            is_last = self._num_expected == 0
+        if is_last and self._failures and not self._total:
+            self.done.set_exception(self._failures[0])
+        elif is_last:
+            self.done.set_result(self._total)
 
 
 class EngineDispatch:
@@ -58,14 +97,40 @@ class EngineDispatch:
     def evict(self, agent: AgentRow) -> None:
         """Drops one agent's cache."""
         command = EvictAgent(agent_id=agent.agent_id, namespace=agent.namespace)
-        self._report(command.done, lambda done: _evicted_words(agent.agent_id, done))
+        self._report_eviction(command.done, agent.agent_id, (agent,))
         self._engine.send(command)
 
-    def evict_idle(self) -> None:
-        """Drops the caches of all idle, unpinned agents."""
+    def evict_idle(self, idle: Sequence[AgentRow]) -> None:
+        """Drops the caches of all idle, unpinned agents; ``idle`` are those as last shown."""
         command = EvictIdle()
-        self._report(command.done, lambda done: _evicted_words("idle agents", done))
+        self._report_eviction(command.done, "idle agents", idle)
         self._engine.send(command)
+
+    def _report_eviction(
+        self, future: Future[Eviction], who: str, agents: Sequence[AgentRow]
+    ) -> None:
+        keys = tuple(agent.key for agent in agents)
+
+        def report(done: Future[Eviction]) -> None:
+            answer = _answer(done, lambda eviction: _evicted_words(who, eviction))
+            if not answer.is_error and done.result().num_disk_tokens:
+                answer.text += "; u brings it back"
+                answer.evicted = keys
+            self._receiver.post_message(answer)
+
+        future.add_done_callback(report)
+
+    def bring_back(self, agents: Sequence[AgentRow]) -> None:
+        """Brings the caches of evicted agents back from disk, and tells of all of them at once."""
+        commands = [WarmAgent(agent_id=a.agent_id, namespace=a.namespace) for a in agents]
+        whose = clean(agents[0].agent_id) if len(agents) == 1 else f"{len(agents)} agents"
+        tally = Tally(len(commands))
+        self._report(
+            tally.done, lambda tokens: f"{whose} back in memory, {tokens:,} tokens; undone"
+        )
+        for command in commands:
+            command.done.add_done_callback(tally.add)
+            self._engine.send(command)
 
     def warm(self, agent: AgentRow) -> None:
         """Brings one agent's cache back from disk."""
@@ -97,6 +162,30 @@ class EngineDispatch:
         """Ends one agent's turns."""
         command = AbortAgent(agent_id=agent.agent_id, namespace=agent.namespace)
         self._report(command.done, lambda ended: _aborted_words(agent.agent_id, ended))
+        self._engine.send(command)
+
+    def pause(self, agent: AgentRow, *, paused: bool) -> None:
+        """Pauses or resumes one agent."""
+        command = PauseAgent(agent_id=agent.agent_id, paused=paused, namespace=agent.namespace)
+        self._report(
+            command.done,
+            lambda is_paused: f"{clean(agent.agent_id)} {'paused' if is_paused else 'goes on'}",
+        )
+        self._engine.send(command)
+
+    def set_priority(self, agent: AgentRow, priority: int) -> None:
+        """Lets one agent's turns go ahead of others', or behind them."""
+        command = SetPriority(agent_id=agent.agent_id, priority=priority, namespace=agent.namespace)
+        self._report(
+            command.done,
+            lambda now: f"{clean(agent.agent_id)} has priority {f'{now:+d}' if now else 0}",
+        )
+        self._engine.send(command)
+
+    def set_batch_window(self, window_ms: float) -> None:
+        """Changes the batch window."""
+        command = SetBatchWindow(window_ms=window_ms)
+        self._report(command.done, lambda now: f"the batch window is {now:g} ms now")
         self._engine.send(command)
 
     def remove(self, agent: AgentRow) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from app.dashboard.action import DashboardAction
 from app.dashboard.actions import PANE_KEYS
 from engine.snapshot import AgentStatus, BlockState
-from styles.tokens import AGENT_ROLE, BLOCK_ORDER, BLOCK_ROLE, BRAND, BRIGHT, Glyphs
+from styles.tokens import AGENT_ROLE, BLOCK_ORDER, BLOCK_ROLE, BRAND, BRIGHT, MUTED, PLAIN, Glyphs
 
 AGENT_MEANING: tuple[tuple[AgentStatus, str], ...] = (
     (AgentStatus.DECODING, "decoding: generating tokens now"),
@@ -56,11 +56,13 @@ class Entry:
         text: The explanation.
         head: Key, mark or name in front of it; empty for a plain paragraph.
         role: Colour of the head.
+        action: Name of the action that a click on it carries out; empty for none.
     """
 
     text: str
     head: str = ""
     role: str = ""
+    action: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +82,12 @@ def key_sections(actions: Sequence[DashboardAction]) -> list[Section]:
     panes = ", ".join(pane for _, pane in PANE_KEYS)
     groups = groupby(actions, key=lambda action: action.group)
     return [
-        *(
-            Section(group, tuple(_key(each.key_label, each.help) for each in members))
-            for group, members in groups
-        ),
+        *(Section(group, tuple(_action(each) for each in members)) for group, members in groups),
         Section(
             "Moving",
             (
                 _key("arrows", "Select an agent; also k and j, page keys, g and G, the mouse."),
-                _key("tab", "Focus the next pane."),
+                _key("tab", "Focus the next pane, shift tab the one before; also l and h."),
                 _key(f"{PANE_KEYS[0][0]}-{PANE_KEYS[-1][0]}", f"Show one pane alone: {panes}."),
                 _key("escape", "Back."),
             ),
@@ -111,13 +110,22 @@ def language_sections(glyphs: Glyphs) -> list[Section]:
         for state in BLOCK_ORDER
         if state in BLOCK_MEANING
     ]
-    pin = Entry(head=glyphs.pinned, role=BRAND, text="pinned: never evicted")
+    marks = (
+        Entry(head=glyphs.paused, role=MUTED, text="paused: its turns wait until you resume it"),
+        Entry(head=glyphs.pinned, role=BRAND, text="pinned: never evicted"),
+        Entry(head=glyphs.up, role=PLAIN, text="priority: its turns go ahead"),
+        Entry(head=glyphs.down, role=PLAIN, text="priority: its turns wait longer"),
+    )
     return [
-        Section("Agents", (*agents, pin)),
+        Section("Agents", (*agents, *marks)),
         Section("Columns", tuple(_key(name, meaning) for name, meaning in COLUMN_MEANING)),
         Section("Blocks", tuple(blocks)),
         Section("What a block is", (Entry(text=BLOCK_STORY),)),
     ]
+
+
+def _action(action: DashboardAction) -> Entry:
+    return replace(_key(action.key_label, action.help), action=action.name)
 
 
 def _key(key: str, text: str) -> Entry:

@@ -13,7 +13,7 @@ from widgets.agent_detail import (
     recompute_words,
     reread_bytes,
 )
-from widgets.format import clean, short_bytes
+from widgets.format import clean, seconds, short_bytes
 
 BUSY = (
     AgentStatus.QUEUED,
@@ -76,8 +76,8 @@ def _after_eviction(detail: DetailSlice, agent: AgentRow) -> str:
     return f"Its next turn recomputes {words}{more}."
 
 
-def evict_idle(idle: Sequence[AgentRow]) -> Question:
-    """About the caches of all idle, unpinned agents."""
+def evict_idle(idle: Sequence[AgentRow], prefill_tok_s: float) -> Question:
+    """About the caches of all idle, unpinned agents; the rate says how long a recompute takes."""
     tokens = sum(lost_tokens(row) for row in idle)
     freed = sum(row.hot_bytes - row.shared_bytes for row in idle)
     num_reread = sum(reread_bytes(row) for row in idle)
@@ -86,7 +86,8 @@ def evict_idle(idle: Sequence[AgentRow]) -> Question:
         cost = f"Nothing is lost. Their next turns read {short_bytes(num_reread)} back from disk."
     else:
         more = f" and read {short_bytes(num_reread)} back from disk" if num_reread else ""
-        cost = f"Their next turns recompute at least {tokens:,} tokens{more}."
+        words = recompute_words(tokens, prefill_tok_s)
+        cost = f"Their next turns recompute at least {words}{more}."
     return Question(
         text=f"Evict the caches of {agents}?",
         consequences=(
@@ -117,9 +118,10 @@ def remove(detail: DetailSlice, agent: AgentRow) -> Question:
 
 def abort(agent: AgentRow) -> Question:
     """About one agent's turn."""
-    num_generated = agent.num_generated_tokens
+    num_generated, rate = agent.num_generated_tokens, agent.decode_tok_s
+    took = f", {seconds(num_generated / rate)} of decoding" if rate else ""
     lost = (
-        f"Its client loses a reply of {num_generated:,} tokens so far."
+        f"Its client loses a reply of {num_generated:,} tokens so far{took}."
         if num_generated
         else "Its client gets no reply; nothing has been generated yet."
     )

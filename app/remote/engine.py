@@ -13,7 +13,16 @@ from app.agents_client import AgentsClient, RefusedError
 from app.remote.lanes import Lanes
 from app.remote.orders import carry_out
 from app.remote.state_feed import NotStokerError, StateFeed
-from engine.commands import Abort, AgentCommand, Command, EvictIdle, Generate, Note, Shutdown
+from engine.commands import (
+    Abort,
+    AgentCommand,
+    Command,
+    EvictIdle,
+    Generate,
+    Note,
+    SetBatchWindow,
+    Shutdown,
+)
 from engine.errors import StokerError, UnavailableError
 from engine.messages import ChatFormat
 from engine.snapshot import EMPTY_SNAPSHOT, EngineSnapshot
@@ -151,6 +160,6 @@ class RemoteEngine:
 
 def _lane_of(command: AgentCommand) -> object:
     """Commands about one agent keep their order; a slow one holds up nobody else's."""
-    if isinstance(command, EvictIdle):
+    if isinstance(command, EvictIdle | SetBatchWindow):
         return None
     return command.namespace, command.agent_id

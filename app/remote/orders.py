@@ -18,8 +18,11 @@ from engine.commands import (
     ForkAgent,
     ImportAgent,
     ImportedAgent,
+    PauseAgent,
     PinAgent,
     RemoveAgent,
+    SetBatchWindow,
+    SetPriority,
     WarmAgent,
 )
 from engine.errors import ArchiveError
@@ -33,8 +36,8 @@ def carry_out(client: AgentsClient, command: AgentCommand) -> object:
     """
     try:
         match command:
-            case EvictIdle():
-                return _eviction(client.post("/admin/evict-idle"))
+            case EvictIdle() | SetBatchWindow():
+                return _change_engine(client, command)
             case ExportAgent():
                 return _export(client, command)
             case ImportAgent():
@@ -49,8 +52,18 @@ def carry_out(client: AgentsClient, command: AgentCommand) -> object:
         raise ServerError("that Stoker is of another version, and answers otherwise") from error
 
 
+def _change_engine(client: AgentsClient, command: EvictIdle | SetBatchWindow) -> Eviction | float:
+    match command:
+        case EvictIdle():
+            return _eviction(client.post("/admin/evict-idle"))
+        case SetBatchWindow():
+            body = client.post("/admin/batch-window", {"window_ms": command.window_ms})
+            return float(body["window_ms"])
+
+
 def _act(
-    client: AgentsClient, command: EvictAgent | WarmAgent | PinAgent | AbortAgent
+    client: AgentsClient,
+    command: EvictAgent | WarmAgent | PinAgent | AbortAgent | PauseAgent | SetPriority,
 ) -> Eviction | int | bool:
     match command:
         case EvictAgent():
@@ -62,6 +75,12 @@ def _act(
             return bool(client.post(_path(command, action))["pinned"])
         case AbortAgent():
             return int(client.post(_path(command, "abort"))["num_ended"])
+        case PauseAgent():
+            action = "pause" if command.paused else "resume"
+            return bool(client.post(_path(command, action))["paused"])
+        case SetPriority():
+            body = {"priority": command.priority}
+            return int(client.post(_path(command, "priority"), body)["priority"])
 
 
 def _fork(client: AgentsClient, command: ForkAgent) -> str:
@@ -100,7 +119,15 @@ def _eviction(body: Mapping[str, Any]) -> Eviction:
 
 
 def _path(
-    command: EvictAgent | WarmAgent | PinAgent | AbortAgent | ForkAgent | RemoveAgent | ExportAgent,
+    command: EvictAgent
+    | WarmAgent
+    | PinAgent
+    | AbortAgent
+    | PauseAgent
+    | SetPriority
+    | ForkAgent
+    | RemoveAgent
+    | ExportAgent,
     action: str,
 ) -> str:
     return agent_path(command.agent_id, action) + _query(_whose(command.namespace))

@@ -18,8 +18,8 @@ AgentKey = tuple[str, str]
 class Agent:
     """A client's conversation identity and the cache of its last turn.
 
-    What decides whether its cache may be taken away (``pinned``, ``num_active``,
-    ``block_table``) is changed by the store alone, which keeps accounts of it.
+    What decides whether it or its cache may be taken away (``pinned``, ``paused``, ``priority``,
+    ``num_active``, ``block_table``) is changed by the store alone, which keeps accounts of it.
 
     Attributes:
         agent_id: Its name.
@@ -28,6 +28,8 @@ class Agent:
         protocol: How it talks to us; for display.
         number: Tells it from all other agents in the pool's accounts.
         pinned: Never evicted while True.
+        paused: No turn of it is admitted while True.
+        priority: How far its turns go ahead of others', in steps; negative ones wait longer.
         block_table: Its blocks; all full and sealed but, possibly, the last (the tail, or the
             checkpoint at the end).
         token_ids: The tokens those blocks cover; the last block of a fork may cover more.
@@ -43,6 +45,7 @@ class Agent:
         history: Marks of the last turns.
         replies: Replies of its conversation that the tokenizer would write in other tokens.
         num_evicted_tokens: Tokens of the cache that was taken away since its last turn.
+        is_short_lived: Whether it is there for one turn only.
     """
 
     agent_id: str
@@ -51,6 +54,8 @@ class Agent:
     protocol: str = "local"
     number: int = -1
     pinned: bool = False
+    paused: bool = False
+    priority: int = 0
     block_table: list[KVBlock] = field(default_factory=list)
     token_ids: tuple[int, ...] = ()
     prompt_token_ids: tuple[int, ...] = ()
@@ -65,6 +70,7 @@ class Agent:
     history: TurnHistory = field(default_factory=TurnHistory)
     replies: tuple[ReplyTokens, ...] = ()
     num_evicted_tokens: int = 0
+    is_short_lived: bool = False
 
     @property
     def key(self) -> AgentKey:
@@ -79,4 +85,5 @@ class Agent:
     @property
     def forgettable(self) -> bool:
         """Whether nothing but its name would be lost with it."""
-        return not self.pinned and self.num_active == 0 and not self.block_table
+        is_marked = self.pinned or self.paused or self.priority != 0
+        return not is_marked and self.num_active == 0 and not self.block_table

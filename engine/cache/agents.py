@@ -250,6 +250,16 @@ class AgentStore:
         with self.holdings.changing(agent):
             agent.pinned = pinned
 
+    def set_paused(self, agent: Agent, paused: bool) -> None:
+        """Lets no turn of an agent go on, or lets them go on again."""
+        with self.holdings.changing(agent):
+            agent.paused = paused
+
+    def set_priority(self, agent: Agent, priority: int) -> None:
+        """Changes how far an agent's turns go ahead of others'."""
+        with self.holdings.changing(agent):
+            agent.priority = priority
+
     # Tables
 
     def store(self, agent: Agent, table: list[KVBlock], token_ids: tuple[int, ...]) -> None:

@@ -38,12 +38,12 @@ class Holdings:
 
     @property
     def oldest_forgettable(self) -> Agent | None:
-        """The idle, unpinned agent that has been without a cache for longest."""
+        """The idle, unmarked agent that has been without a cache for longest."""
         return next(iter(self._forgettable), None)
 
     @contextmanager
     def changing(self, agent: Agent) -> Iterator[None]:
-        """Around every change of an agent's table, pin, turns in progress or last activity."""
+        """Around every change of an agent's table, marks, turns in progress or last activity."""
         self.remove(agent)
         yield
         self.add(agent)

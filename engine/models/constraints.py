@@ -61,6 +61,12 @@ class _Wish:
         return hashlib.sha256(repr((tools, rest)).encode("utf-8", "surrogatepass")).digest()
 
     @property
+    def callable_tools(self) -> tuple[ToolSpec, ...]:
+        """The tools that may be called."""
+        names = self.choice.names
+        return tuple(tool for tool in self.tools if not names or tool.name in names)
+
+    @property
     def is_binding(self) -> bool:
         """Whether a reply that does not fit is of no use."""
         is_required = self.choice.use is ToolUse.REQUIRED
@@ -160,7 +166,7 @@ class ReplyConstraints:
             return None
         plan = _Plan(choice.use, choice.is_parallel, wish.opens_reasoning, schema=schema)
         if has_calls and choice.use is ToolUse.AUTO:
-            return replace(plan, calls=tuple(map(_call_rule, wish.tools)))
+            return replace(plan, calls=tuple(map(_call_rule, wish.callable_tools)))
         return plan
 
     def _required(self, wish: _Wish) -> _Plan:
@@ -172,9 +178,10 @@ class ReplyConstraints:
                 "this model writes tool calls in a form that cannot be enforced; let it choose "
                 "whether to call a tool"
             )
-        tools = [tool for tool in wish.tools if not choice.name or tool.name == choice.name]
+        tools = wish.callable_tools
         if not tools:
-            raise InvalidRequestError(f"the tool that is required, {choice.name!r}, is not given")
+            names = ", ".join(map(repr, choice.names))
+            raise InvalidRequestError(f"the tool that is required, {names}, is not given")
         calls = tuple(map(_call_rule, tools))
         return _Plan(choice.use, choice.is_parallel, wish.opens_reasoning, calls)
 

@@ -51,7 +51,7 @@ class OfferedCalls:
         """
         self.syntax = syntax
         self._tools = tools
-        self._names = {choice.name} if choice.name else {tool.name for tool in tools}
+        self._names = set(choice.names) or {tool.name for tool in tools}
         self._is_parallel = choice.is_parallel
         self._new_id = new_id
         self._num_calls = 0

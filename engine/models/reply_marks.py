@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from engine.models.call_format import CallFormat
 from engine.models.call_syntax import CallSyntax, FamilyCalls, JsonCalls, NotACallError
+from engine.models.family_parsers import FAMILIES
 from engine.models.reasoning_format import ReasoningFormat
 from engine.models.template import PROBE_ARGUMENTS, PROBE_NAME, ChatTemplate
 
@@ -76,11 +77,12 @@ def _family_of(written: str, ends: Collection[str]) -> FamilyCalls | None:
 
 
 def _families() -> Iterator[FamilyCalls]:
-    """The parsers that mlx-lm brings; importing it takes seconds, so only where one is needed."""
+    """The parsers that mlx-lm brings, whose import takes seconds, and then those it lacks."""
     package = importlib.import_module(_PARSERS)
     for found in pkgutil.iter_modules(package.__path__):
         parser = importlib.import_module(f"{_PARSERS}.{found.name}")
         yield FamilyCalls(parser.tool_call_start, parser.tool_call_end, parser.parse_tool_call)
+    yield from FAMILIES
 
 
 def _reads(family: FamilyCalls, written: str, ends: Collection[str]) -> bool:

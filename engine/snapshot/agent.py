@@ -57,6 +57,9 @@ class AgentRow:
         protocol: ``anthropic``, ``openai`` or ``local``.
         status: What it is doing.
         pinned: Whether its cache is kept from eviction.
+        paused: Whether no turn of it goes on until a person resumes it; one in progress is
+            ``queued`` meanwhile.
+        priority: How far its turns go ahead of others', in steps; 0 is the usual one.
         num_context_tokens: Tokens of its context, so far.
         max_context_tokens: The model's limit.
         num_cached_tokens: Prompt tokens of the last turn that came from the cache.
@@ -84,6 +87,8 @@ class AgentRow:
     protocol: str = "local"
     status: AgentStatus = AgentStatus.IDLE
     pinned: bool = False
+    paused: bool = False
+    priority: int = 0
     num_context_tokens: int = 0
     max_context_tokens: int = 0
     num_cached_tokens: int = 0

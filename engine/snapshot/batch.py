@@ -13,13 +13,14 @@ class BatchRow:
 
     Attributes:
         num_running: Sequences that prefill or decode.
-        num_waiting: Sequences in the queue.
+        num_waiting: Sequences in the queue, those of paused agents left out.
         num_decoding: Sequences in the last decode step.
         slice_tokens: Tokens in the last prefill slice.
         stall_ms: How long the last prefill slice kept decoders waiting.
         stall_limit_ms: The budget for that.
         oldest_wait_s: How long the longest-waiting request has waited.
         prefilling: The agent whose slice ran last; empty when none.
+        window_ms: How long an idle engine waits for company for a first request.
     """
 
     num_running: int = 0
@@ -30,6 +31,7 @@ class BatchRow:
     stall_limit_ms: float = 200.0
     oldest_wait_s: float = 0.0
     prefilling: str = ""
+    window_ms: float = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 from engine.constraint import Constraint
@@ -24,6 +25,8 @@ class ByteChatFormat:
     def __init__(self, max_context_tokens: int = MAX_CONTEXT_TOKENS) -> None:
         self._max_context_tokens = max_context_tokens
         self.wishes: list[tuple[ToolChoice, str | None, bool]] = []
+        self.constraint: Constraint | None = None
+        self.threads: list[str] = []
 
     @property
     def max_context_tokens(self) -> int:
@@ -44,6 +47,7 @@ class ByteChatFormat:
         *,
         namespace: str = "",
     ) -> RenderedPrompt:
+        self.threads.append(threading.current_thread().name)
         lines = [
             f"tool {tool.name} {tool.parameters_json}" for tool in tools if not tool.is_deferred
         ]
@@ -75,7 +79,7 @@ class ByteChatFormat:
         opens_reasoning: bool = False,
     ) -> Constraint | None:
         self.wishes.append((choice, response_schema_json, any_object))
-        return None
+        return self.constraint
 
     def encode_text(self, text: str) -> tuple[int, ...]:
         return tuple(text.encode())

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from app.api.admin import StatePage
-from engine.commands import AbortAgent, EvictAgent, EvictIdle, PinAgent
+from engine.commands import AbortAgent, EvictAgent, EvictIdle, PauseAgent, PinAgent
 from engine.snapshot import AgentRow, DiskRow, EngineStatus, from_json
 from tests.api.conftest import Served
 
@@ -51,6 +51,48 @@ def test_an_agents_turns_are_aborted(served: Served) -> None:
     assert reply.json() == {"agent_id": "session/sub", "num_ended": 1}
     assert isinstance(served.engine.commands[-1], AbortAgent)
     assert served.http.post("/v1/agents/repo-a/abort").json()["num_ended"] == 0
+
+
+def test_an_agent_is_paused_and_resumed(served: Served) -> None:
+    for action, paused in (("pause", True), ("resume", False)):
+        reply = served.http.post(f"/v1/agents/session/sub/{action}")
+        assert reply.json() == {"agent_id": "session/sub", "paused": paused}
+        command = served.engine.commands[-1]
+        assert isinstance(command, PauseAgent)
+        assert command.paused is paused
+    assert served.http.post("/v1/agents/nobody/pause").status_code == 404
+
+
+def test_an_agents_priority_is_changed(served: Served) -> None:
+    reply = served.http.post("/v1/agents/repo-a/priority", json={"priority": -2})
+    assert reply.json() == {"agent_id": "repo-a", "priority": -2}
+    assert served.http.post("/v1/agents/nobody/priority", json={"priority": 1}).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({}, "priority: field required"),
+        ({"priority": 3}, "priority: must be -2 to 2, not 3"),
+        ({"priority": "high"}, "priority: must be an integer"),
+        ({"priority": 0.5}, "priority: must be an integer"),
+    ],
+)
+def test_a_priority_that_there_is_not_is_refused(
+    served: Served, body: dict[str, object], words: str
+) -> None:
+    reply = served.http.post("/v1/agents/repo-a/priority", json=body)
+    assert reply.status_code == 400
+    assert words in reply.json()["error"]["message"]
+
+
+def test_the_batch_window_is_changed(served: Served) -> None:
+    reply = served.http.post("/admin/batch-window", json={"window_ms": 2.5})
+    assert reply.json() == {"window_ms": 2.5}
+    for body in ({}, {"window_ms": -1}, {"window_ms": 10_001}, {"window_ms": "long"}):
+        refused = served.http.post("/admin/batch-window", json=body)
+        assert refused.status_code == 400
+        assert refused.json()["error"]["message"].startswith("window_ms: ")
 
 
 def test_agents_are_listed_and_shown(served: Served) -> None:

@@ -232,6 +232,88 @@ def test_an_agent_that_is_removed_by_key_takes_it_along_too(served: Served) -> N
     assert served.http.get("/v1/agents/seven/messages").status_code == 404
 
 
+def test_a_removed_agent_is_gone_before_the_engine_shows_it(served: Served) -> None:
+    store = Conversations(served.engine, max_conversations=3, max_bytes=10_000)
+    key = ("", "repo-a")
+    assert store.has_agent(key)
+    store.remove(key)
+    assert not store.has_agent(key)
+    with pytest.raises(AgentNotFoundError):
+        store.get(key)
+    # Whatever the engine shows next it shows with the removal; the agent may be there again.
+    list_agent(served, "another")
+    assert store.has_agent(key)
+    with pytest.raises(NoConversationError):
+        store.get(key)
+
+
+def test_a_removed_agent_is_not_listed_any_more(served: Served) -> None:
+    served.engine.shows_removals = False
+    for path in ("/v1/agents/repo-a", "/v1/agents/repo-a/messages"):
+        assert served.http.get(path).status_code in (200, 409)
+    assert served.http.delete("/v1/agents/repo-a").status_code == 200
+    for path in ("/v1/agents/repo-a", "/v1/agents/repo-a/messages"):
+        assert served.http.get(path).status_code == 404
+    rows = served.http.get("/v1/agents").json()["data"]
+    assert [row["agent_id"] for row in rows] == ["session/sub", "nightly"]
+
+
+def test_a_fork_knows_what_was_said_before_it(served: Served) -> None:
+    create(served, id="nine", system="Be brief.", tools=[TOOL])
+    list_agent(served, "nine")
+    for word in ("one", "two"):
+        assert send(served, "nine", word).status_code == 200
+    first = [{"role": "user", "content": "one"}, ANSWER]
+    second = [{"role": "user", "content": "two"}, ANSWER]
+    # The first turn was the one that computed the beginning.
+    for name, body, messages in (
+        ("all", {}, first + second),
+        ("earlier", {"turn": 2}, first),
+        ("opening", {"turn": 1}, []),
+    ):
+        reply = served.http.post("/v1/agents/nine/fork", json={"id": name, **body})
+        assert reply.status_code == 201, reply.text
+        assert kept(served, name)["data"] == messages
+        assert kept(served, name)["system"] == "Be brief."
+    assert send(served, "earlier", "three").status_code == 200
+    assert prompt_text(served.engine.requests[-1]).splitlines()[-4:] == [
+        "user: one",
+        f"assistant: {REPLY}",
+        "user: three",
+        "assistant:",
+    ]
+    assert kept(served, "nine")["data"] == first + second
+
+
+def test_a_fork_of_a_fork_goes_back_as_far(served: Served) -> None:
+    create(served, id="ten", messages=[SAID, ANSWER])
+    list_agent(served, "ten")
+    send(served, "ten", "more")
+    served.http.post("/v1/agents/ten/fork", json={"id": "ten-b"})
+    list_agent(served, "ten-b")
+    served.http.post("/v1/agents/ten-b/fork", json={"id": "ten-c", "turn": 1})
+    assert kept(served, "ten-c")["data"] == [SAID, ANSWER]
+
+
+def test_a_fork_of_what_is_not_kept_has_no_words(served: Served) -> None:
+    reply = served.http.post("/v1/agents/repo-a/fork", json={"id": "wordless"})
+    assert reply.status_code == 201
+    list_agent(served, "wordless")
+    assert served.http.get("/v1/agents/wordless/messages").status_code == 409
+
+
+def test_an_agent_that_is_being_answered_is_not_forked(served: Served) -> None:
+    agent_id = create(served)
+    served.engine.script = Script(words=("a",) * 1000, step_s=0.02)
+    body = {"content": "hi", "stream": True}
+    with served.http.stream("POST", f"/v1/agents/{agent_id}/messages", json=body) as first:
+        pieces = first.iter_bytes()
+        assert next(pieces)
+        reply = served.http.post(f"/v1/agents/{agent_id}/fork")
+        assert reply.status_code == 409
+        assert reply.json()["error"]["code"] == "agent_busy"
+
+
 def test_a_conversation_is_its_keys_own(served: Served) -> None:
     alice, bob = ({"x-api-key": key} for key in ("key-a", "key-b"))
     for headers in (alice, bob):

@@ -153,22 +153,22 @@ def test_what_was_asked_of_the_form_reaches_the_model(served: Served) -> None:
 
 
 @pytest.mark.parametrize(
-    ("choice", "use", "name", "is_parallel"),
+    ("choice", "use", "names", "is_parallel"),
     [
-        ({"type": "auto"}, "auto", "", True),
-        ({"type": "any", "disable_parallel_tool_use": True}, "required", "", False),
-        ({"type": "tool", "name": "read"}, "required", "read", True),
-        ({"type": "none"}, "none", "", True),
-        (None, "auto", "", True),
+        ({"type": "auto"}, "auto", (), True),
+        ({"type": "any", "disable_parallel_tool_use": True}, "required", (), False),
+        ({"type": "tool", "name": "read"}, "required", ("read",), True),
+        ({"type": "none"}, "none", (), True),
+        (None, "auto", (), True),
     ],
 )
 def test_every_choice_of_tools_is_understood(
-    served: Served, choice: Any, use: str, name: str, is_parallel: bool
+    served: Served, choice: Any, use: str, names: tuple[str, ...], is_parallel: bool
 ) -> None:
     ask(served, tools=TOOLS, tool_choice=choice)
     chat_format: Any = served.engine.chat_format
     wish = chat_format.wishes[0][0]
-    assert (wish.use, wish.name, wish.is_parallel) == (use, name, is_parallel)
+    assert (wish.use, wish.names, wish.is_parallel) == (use, names, is_parallel)
 
 
 def test_a_stream_of_a_reply_without_a_word_is_whole(serve: Serve) -> None:

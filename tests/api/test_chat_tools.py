@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from engine.constraint import Constraint
 from engine.messages import ToolChoice, ToolUse
 from tests.api.byte_chat_format import ByteChatFormat
 from tests.api.conftest import Served
-from tests.api.word_engine import MODEL_ID, Script
+from tests.api.word_engine import MODEL_ID, Script, prompt_text
 
 ROUTE = "/v1/chat/completions"
 HELLO: list[Any] = [{"role": "user", "content": "What is the weather in Oslo and Rome?"}]
@@ -111,6 +112,42 @@ def test_what_was_thought_aloud_is_apart(served: Served, stream: bool) -> None:
     assert usage["completion_tokens_details"] == {"reasoning_tokens": len("It is easy.")}
 
 
+def allowed(mode: str, *names: str) -> dict[str, Any]:
+    tools = [{"type": "function", "function": {"name": name}} for name in names]
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
+
+
+@pytest.mark.parametrize(
+    ("choice", "name"),
+    [
+        ({"type": "allowed_tools"}, "tool_choice.allowed_tools"),
+        (allowed("none", "get_time"), "tool_choice.allowed_tools.mode"),
+        (allowed("required"), "tool_choice.allowed_tools.tools"),
+        (allowed("auto", "get_rich"), "tool_choice"),
+    ],
+)
+def test_a_wrong_choice_among_tools_is_named(served: Served, choice: Any, name: str) -> None:
+    body = {"model": "", "messages": HELLO, "tools": TOOLS, "tool_choice": choice}
+    reply = served.http.post(ROUTE, json=body)
+    assert reply.status_code == 400
+    assert reply.json()["error"]["message"].startswith(f"{name}: ")
+
+
+def test_only_allowed_tools_are_called(served: Served) -> None:
+    """All are in the prompt, so that it is the same one whatever is allowed."""
+    served.engine.script = TWO_CALLS
+    choice: Any = allowed("auto", "get_time")
+    completion = served.openai.chat.completions.create(
+        model=MODEL_ID, messages=HELLO, tools=TOOLS, tool_choice=choice
+    )
+    (call,) = completion.choices[0].message.tool_calls or []
+    assert (call.type, completion.choices[0].finish_reason) == ("function", "tool_calls")
+    assert "get_weather" in (completion.choices[0].message.content or "")
+    asked = prompt_text(served.engine.requests[0])
+    assert "tool get_weather" in asked
+    assert "tool get_time" in asked
+
+
 @pytest.mark.parametrize(
     ("fields", "choice"),
     [
@@ -119,9 +156,15 @@ def test_what_was_thought_aloud_is_apart(served: Served, stream: bool) -> None:
         ({"tool_choice": "required"}, ToolChoice(use=ToolUse.REQUIRED)),
         (
             {"tool_choice": {"type": "function", "function": {"name": "get_time"}}},
-            ToolChoice(use=ToolUse.REQUIRED, name="get_time"),
+            ToolChoice(use=ToolUse.REQUIRED, names=("get_time",)),
         ),
         ({"parallel_tool_calls": False}, ToolChoice(is_parallel=False)),
+        ({"tool_choice": allowed("auto", "get_time")}, ToolChoice(names=("get_time",))),
+        (
+            {"tool_choice": allowed("required", "get_time", "get_weather", "get_time")},
+            ToolChoice(use=ToolUse.REQUIRED, names=("get_time", "get_weather")),
+        ),
+        ({"tool_choice": allowed("auto")}, ToolChoice(use=ToolUse.NONE)),
     ],
 )
 def test_what_is_asked_of_tools_reaches_the_grammar(
@@ -192,3 +235,21 @@ def test_biases_reach_the_engine(served: Served) -> None:
     body = {"model": "", "messages": HELLO, "logit_bias": {"5": -100, "17": 2.5}}
     assert served.http.post(ROUTE, json=body).status_code == 200
     assert served.engine.requests[0].sampling.logit_bias == ((5, -100.0), (17, 2.5))
+
+
+def test_what_is_not_enforced_is_said(served: Served, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    gaps = ("the schema of tool 'a\x1b': these keywords are not enforced: not", "another")
+    assert isinstance(served.engine.chat_format, ByteChatFormat)
+    served.engine.chat_format.constraint = Constraint(grammar="", gaps=gaps)
+    body = {"model": "", "messages": HELLO, "tools": TOOLS}
+    for _ in range(2):
+        assert served.http.post(ROUTE, json=body).status_code == 200
+    assert served.engine.wait_for(lambda: len(served.engine.running) == 0)
+    # On the screen once, in the log with every request.
+    told = [(note.kind, note.level, note.text) for note in served.engine.notes]
+    assert told == [
+        ("schema", "warning", "the schema of tool 'a\\x1b': these keywords are not enforced: not"),
+        ("schema", "warning", "another"),
+    ]
+    assert caplog.text.count("gaps=2 first_gap=\"the schema of tool 'a") == 2

@@ -92,6 +92,8 @@ def test_only_the_first_choice_is_the_agents_and_the_others_agents_go(
         assert reply.status_code == 200
         first, *others = [request.agent_id for request in served.engine.requests]
         assert first == agent_id
+        short_lived = [request.is_short_lived for request in served.engine.requests]
+        assert short_lived == [False, True, True]
         assert len(set(others)) == 2
         assert all(other and other.startswith(agent_id[:100]) for other in others)
         assert served.engine.wait_for(lambda: len(removed(served)) == 2)

@@ -138,3 +138,13 @@ def test_a_named_key_reaches_no_namespace_but_its_own(house: Served) -> None:
         assert "takes the operator's key" in reply.json()["error"]["message"]
     assert house.engine.commands == []
     assert house.http.post("/v1/agents/repo/pin?namespace=bob", headers=BOB).is_success
+
+
+def test_a_named_key_may_wait_longer_but_not_go_ahead_of_others(house: Served) -> None:
+    path = "/v1/agents/repo/priority"
+    assert house.http.post(path, headers=BOB, json={"priority": -1}).is_success
+    refused = house.http.post(path, headers=BOB, json={"priority": 1})
+    assert refused.status_code == 403
+    assert "operator's key" in refused.json()["error"]["message"]
+    ahead = house.http.post(f"{path}?namespace=bob", headers=OPERATOR, json={"priority": 1})
+    assert ahead.is_success

@@ -271,11 +271,23 @@ def test_the_sdk_parses_a_reply_of_a_schema(served: Served) -> None:
         ("required", ToolChoice(use=ToolUse.REQUIRED)),
         (
             {"type": "function", "name": "get_weather"},
-            ToolChoice(use=ToolUse.REQUIRED, name="get_weather"),
+            ToolChoice(use=ToolUse.REQUIRED, names=("get_weather",)),
         ),
         (
             {"type": "function", "namespace": "crew", "name": "ask"},
-            ToolChoice(use=ToolUse.REQUIRED, name="crew.ask"),
+            ToolChoice(use=ToolUse.REQUIRED, names=("crew.ask",)),
+        ),
+        (
+            {
+                "type": "allowed_tools",
+                "mode": "required",
+                "tools": [
+                    {"type": "mcp", "server_label": "elsewhere"},
+                    {"type": "function", "name": "get_weather"},
+                    {"type": "function", "namespace": "crew", "name": "ask"},
+                ],
+            },
+            ToolChoice(use=ToolUse.REQUIRED, names=("get_weather", "crew.ask")),
         ),
     ],
 )
@@ -320,7 +332,10 @@ def test_what_is_asked_of_tools_reaches_the_grammar(
         ({"conversation": "conv_1"}, "conversation"),
         ({"prompt": {"id": "pmpt_1"}}, "prompt"),
         ({"store": "yes"}, "store"),
-        ({"include": ["message.output_text.logprobs"]}, "include"),
+        ({"include": [5]}, "include.0"),
+        ({"top_logprobs": 21}, "top_logprobs"),
+        ({"tool_choice": {"type": "allowed_tools"}}, "tool_choice.mode"),
+        ({"tool_choice": {"type": "allowed_tools", "mode": "auto"}}, "tool_choice.tools"),
     ],
 )
 def test_wrong_fields_are_named(served: Served, fields: dict[str, Any], name: str) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,8 @@ from engine.errors import EngineFailedError
 from engine.pieces import TextReader
 from engine.request import Delta, FinishReason, SamplingParams
 from engine.snapshot import EngineStatus
+from tests.api.byte_chat_format import ByteChatFormat
+from tests.api.conftest import Served
 from tests.api.word_engine import WordEngine
 
 
@@ -46,3 +49,35 @@ async def test_a_wait_ends_when_its_time_is_over() -> None:
     turn = turn_on(WordEngine(), DeltaBridge(asyncio.get_running_loop()))
     async with asyncio.timeout(1.0):
         assert await turn.next(timeout_s=0.01) == []
+
+
+TOOL = {"name": "look", "input_schema": {"type": "object"}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_quick"),
+    [
+        ({}, True),
+        ({"tools": [TOOL]}, False),
+        ({"output_config": {"format": {"type": "json_schema", "schema": {}}}}, False),
+        ({"system": "x" * 2048}, False),
+    ],
+)
+def test_only_what_is_read_at_once_is_read_on_the_loop(
+    served: Served, fields: dict[str, Any], is_quick: bool
+) -> None:
+    body = {"max_tokens": 9, "messages": [{"role": "user", "content": "hi"}], **fields}
+    assert served.http.post("/v1/messages", json=body).status_code == 200
+    assert isinstance(served.engine.chat_format, ByteChatFormat)
+    (thread,) = served.engine.chat_format.threads
+    assert (thread == "stoker-api") == is_quick
+
+
+def test_a_short_request_that_goes_on_from_a_long_response_is_read_elsewhere(
+    served: Served,
+) -> None:
+    first = served.http.post("/v1/responses", json={"input": "x" * 3000}).json()
+    body = {"input": "y", "previous_response_id": first["id"]}
+    assert served.http.post("/v1/responses", json=body).status_code == 200
+    assert isinstance(served.engine.chat_format, ByteChatFormat)
+    assert "stoker-api" not in served.engine.chat_format.threads

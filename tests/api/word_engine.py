@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -22,8 +23,11 @@ from engine.commands import (
     ImportAgent,
     ImportedAgent,
     Note,
+    PauseAgent,
     PinAgent,
     RemoveAgent,
+    SetBatchWindow,
+    SetPriority,
     Shutdown,
     WarmAgent,
 )
@@ -42,8 +46,6 @@ from engine.snapshot import (
     AgentStatus,
     BatchRow,
     DeviceRow,
-    DiskRow,
-    DurationsRow,
     EngineEvent,
     EngineSnapshot,
     EngineStatus,
@@ -51,14 +53,18 @@ from engine.snapshot import (
     MissRow,
     ModelRow,
     PoolRow,
-    ThroughputRow,
 )
 from tests.api.byte_chat_format import MAX_CONTEXT_TOKENS, ByteChatFormat
+from tests.api.rows import DISK, THROUGHPUT
 
 MODEL_ID = "tiny-words"
 NUM_CACHED_TOKENS = 7
 NUM_STORED_TOKENS = 3
+Steering = AbortAgent | PauseAgent | SetPriority | EvictIdle | SetBatchWindow
 EVICTION = Eviction(freed_bytes=4096, num_tokens=512, num_disk_tokens=256)
+MISS = MissRow(
+    num_hot_tokens=5, num_lost_tokens=4, num_new_tokens=1, cause=MissCause.EVICTED, lost_s=0.5
+)
 
 SERVING_SNAPSHOT = EngineSnapshot(
     step=1,
@@ -77,39 +83,11 @@ SERVING_SNAPSHOT = EngineSnapshot(
         block_states=b"\0\1\2\3",
         block_owners=b"\xff\0\0\0",
     ),
-    disk=DiskRow(
-        is_on=True,
-        bytes_used=50,
-        bytes_budget=80,
-        num_blocks=5,
-        num_pending=2,
-        num_quarantined=1,
-        num_evicted_blocks=3,
-        write_durations=DurationsRow(bounds_s=(0.01, 0.1), counts=(4, 1, 1), total_s=0.5),
-    ),
+    disk=DISK,
     batch=BatchRow(num_running=3, num_waiting=2),
-    throughput=ThroughputRow(
-        num_prompt_tokens=1000,
-        num_cached_tokens=700,
-        num_restored_tokens=200,
-        num_lost_tokens=60,
-        num_generated_tokens=99,
-        num_turns=5,
-        load_durations=DurationsRow(bounds_s=(1.0, 10.0), counts=(0, 2, 0), total_s=9.0),
-    ),
+    throughput=THROUGHPUT,
     agents=(
-        AgentRow(
-            agent_id="repo-a",
-            num_prompt_tokens=10,
-            num_cached_tokens=5,
-            miss=MissRow(
-                num_hot_tokens=5,
-                num_lost_tokens=4,
-                num_new_tokens=1,
-                cause=MissCause.EVICTED,
-                lost_s=0.5,
-            ),
-        ),
+        AgentRow(agent_id="repo-a", num_prompt_tokens=10, num_cached_tokens=5, miss=MISS),
         AgentRow(agent_id="session/sub", status=AgentStatus.DECODING, pinned=True),
         AgentRow(agent_id="nightly", status=AgentStatus.WARM, num_context_tokens=7420),
     ),
@@ -176,7 +154,9 @@ class WordEngine:
         self.archives: list[bytes] = []
         self.archive_lines = 1
         self.refuse_after = 0
+        self.shows_removals = True
         self.snapshot = SERVING_SNAPSHOT
+        self._num_turns: Counter[str] = Counter()
 
     def start(self) -> None:
         self._thread.start()
@@ -226,8 +206,8 @@ class WordEngine:
                 self._is_stopping.set()
             case EvictAgent() | PinAgent() | WarmAgent() | ForkAgent():
                 self._act(command)
-            case AbortAgent() | EvictIdle():
-                self._clear(command)
+            case PauseAgent() | SetPriority() | AbortAgent() | EvictIdle() | SetBatchWindow():
+                self._steer(command)
             case RemoveAgent() | ExportAgent():
                 self._let_go(command)
             case ImportAgent():
@@ -252,15 +232,19 @@ class WordEngine:
         else:
             command.done.set_result(command.fork_id or f"{command.agent_id}-fork-1")
 
-    def _clear(self, command: AbortAgent | EvictIdle) -> None:
+    def _steer(self, command: Steering) -> None:
         if isinstance(command, EvictIdle):
-            command.done.set_result(EVICTION)
-            return
+            return command.done.set_result(EVICTION)
+        if isinstance(command, SetBatchWindow):
+            return command.done.set_result(command.window_ms)
         row = self.snapshot.agent(command.agent_id, command.namespace)
         if row is None:
-            command.done.set_exception(AgentNotFoundError(command.agent_id))
-        else:
-            command.done.set_result(int(row.status is AgentStatus.DECODING))
+            return command.done.set_exception(AgentNotFoundError(command.agent_id))
+        if isinstance(command, PauseAgent):
+            return command.done.set_result(command.paused)
+        if isinstance(command, SetPriority):
+            return command.done.set_result(command.priority)
+        return command.done.set_result(int(row.status is AgentStatus.DECODING))
 
     def _let_go(self, command: RemoveAgent | ExportAgent) -> None:
         row = self.snapshot.agent(command.agent_id, command.namespace)
@@ -270,7 +254,8 @@ class WordEngine:
             command.done.set_exception(AgentBusyError(command.agent_id, "change"))
         elif isinstance(command, RemoveAgent):
             rest = tuple(each for each in self.snapshot.agents if each is not row)
-            self.snapshot = replace(self.snapshot, agents=rest)
+            if self.shows_removals:
+                self.snapshot = replace(self.snapshot, agents=rest)
             command.done.set_result(2048)
         else:
             content = f"archive of {command.agent_id}\n".encode() * self.archive_lines
@@ -364,10 +349,12 @@ class WordEngine:
         error: StokerError | None = None,
     ) -> None:
         request = turn.command.request
+        agent_id = turn.command.admitted.result()
+        self._num_turns[agent_id] += finish_reason is not None
         turn.command.sink(
             Delta(
                 request_id=request.request_id,
-                agent_id=turn.command.admitted.result(),
+                agent_id=agent_id,
                 text=text,
                 token_ids=token_ids,
                 logprobs=_logprobs(text, token_ids, request.sampling.num_logprobs),
@@ -376,6 +363,7 @@ class WordEngine:
                     num_cached_tokens=NUM_CACHED_TOKENS,
                     num_stored_tokens=NUM_STORED_TOKENS,
                     num_generated_tokens=turn.num_words,
+                    turn_number=self._num_turns[agent_id] if finish_reason is not None else 0,
                     miss=MissRow(
                         num_hot_tokens=4,
                         num_warm_tokens=3,

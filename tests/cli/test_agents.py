@@ -143,6 +143,10 @@ def test_actions_say_what_came_of_them(served: Served) -> None:
     command = served.engine.commands[-1]
     assert isinstance(command, PinAgent)
     assert command.agent_id == "review/bot"
+    assert said("pause", "review/bot") == "review/bot paused\n"
+    assert said("resume", "review/bot") == "review/bot goes on\n"
+    assert said("priority", "review/bot", "-1") == "review/bot has priority -1\n"
+    assert said("abort", "review/bot") == "0 turns of review/bot aborted\n"
     assert said("rm", "review/bot") == "review/bot removed, 2.0K freed\n"
     assert json.loads(said("rm", "nightly", "--json"))["freed_bytes"] == 2048
 
@@ -183,6 +187,9 @@ def test_an_agent_goes_into_a_file_and_comes_back(
         (["fork", "repo-a", "--id", "nightly"], "taken"),
         (["fork", "repo-a", "--turn", "0"], "must be 1 or more"),
         (["fork", "repo-a", "--turn", "x"], "--turn"),
+        (["priority", "repo-a", "3"], "must be -2 to 2, not 3"),
+        (["priority", "repo-a"], "priority"),
+        (["pause", "nobody"], "no agent 'nobody'"),
         (["export", "nobody", "x.stoker-agent"], "no agent 'nobody'"),
         (["import", "/no/such/file"], "cannot read /no/such/file"),
         (["import", "pyproject.toml"], "no archive of an agent"),

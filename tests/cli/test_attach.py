@@ -33,7 +33,7 @@ ATTACH = [sys.executable, "-m", "app.cli", "attach"]
 def refusal(url: str, key: str | None = None) -> str:
     """What is said of an address before anything is drawn; it is the user's to put right."""
     with pytest.raises(StokerError) as caught:
-        run_attached(url, key, theme="stoker-dark", is_readonly=False, record=None)
+        run_attached(url, key, theme=None, plain_glyphs=False, is_readonly=False, record=None)
     assert isinstance(caught.value, InvalidRequestError)
     return str(caught.value)
 

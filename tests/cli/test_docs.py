@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from docs.generate import INTERFACE, PAGE, interface, with_table
+from docs.generate import DASHBOARD, INTERFACE, PAGE, interface, with_actions, with_table
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -15,6 +15,13 @@ def test_settings_page_is_what_the_code_says() -> None:
 
     assert with_table(page) == page, "run `make docs`"
     assert "kv_budget_bytes" in page
+
+
+def test_dashboard_page_is_what_the_registry_says() -> None:
+    page = DASHBOARD.read_text("utf-8")
+
+    assert with_actions(page) == page, "run `make docs`"
+    assert "| `E` | Evict all idle agents |" in page
 
 
 def test_interface_is_what_the_code_says() -> None:

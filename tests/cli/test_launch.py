@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -20,41 +19,9 @@ from app.api.settings import ApiSettings
 from benchmarks.servers import free_port
 from engine.snapshot import EngineStatus, ModelRow
 from tests.api.conftest import Served, serving
+from tests.cli.stand_ins import PROGRAMS
+from tests.cli.stand_ins import home as home
 from tests.cli.test_cli import loaded_by, stoker
-
-PROGRAMS = ("claude", "codex", "opencode")
-STAND_IN = f"""#!{sys.executable}
-import json, os, signal, sys, urllib.request
-if "--end-by-signal" in sys.argv:
-    os.kill(os.getpid(), signal.SIGKILL)
-if "--wait" in sys.argv:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
-    print("waiting", flush=True)
-    signal.pause()
-seen = {{"arguments": sys.argv[1:], "environment": dict(os.environ)}}
-if "--knock" in sys.argv:
-    url = os.environ["ANTHROPIC_BASE_URL"] + "/health/ready"
-    seen["ready"] = urllib.request.urlopen(url).status
-print(json.dumps(seen))
-sys.exit(int(os.environ.get("STAND_IN_STATUS", "0")))
-"""
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A user with the clients on the PATH, and nothing else."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    for name in PROGRAMS:
-        program = folder / name
-        program.write_text(STAND_IN)
-        program.chmod(0o755)
-    monkeypatch.setenv("PATH", str(folder))
-    monkeypatch.setenv("HOME", str(tmp_path))
-    for name in ("CLAUDE_CONFIG_DIR", "http_proxy", "https_proxy", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-    return tmp_path
 
 
 @pytest.fixture(scope="module")
@@ -307,50 +274,6 @@ def await_listening(port: int) -> None:
                 return
         time.sleep(0.05)
     pytest.fail("nobody listens")
-
-
-@pytest.mark.parametrize("port", ["", "0"])
-def test_a_server_is_started_where_none_runs_and_ends_with_the_client(
-    port: str, stoker_home: Path, bundled_models_dir: Path, tmp_path: Path
-) -> None:
-    (stoker_home / "models").symlink_to(bundled_models_dir)
-    # What lies in the folder of the client is none of the server's business.
-    for name in ("app", "argparse"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "__init__.py").write_text("raise SystemExit('not ours')")
-    port = port or str(free_port())
-    program = "import sys; sys.path.insert(0, sys.argv.pop(1)); from app.cli import main"
-
-    run = subprocess.run(
-        [
-            *(sys.executable, "-P", "-c", f"{program}; sys.exit(main())", str(Path.cwd())),
-            *("launch", "claude", "--port", port, "--log-level=debug", "--", "--knock"),
-        ],
-        cwd=tmp_path,
-        env={**os.environ, "PATH": f"{os.environ['PATH']}:/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-
-    assert run.returncode == 0, run.stderr
-    seen = json.loads(run.stdout)
-    assert seen["ready"] == 200
-    assert seen["environment"]["ANTHROPIC_MODEL"] == "SmolLM2-135M-Instruct"
-    assert "stoker: reading weights" in run.stderr
-    _, _, bound = seen["environment"]["ANTHROPIC_BASE_URL"].rpartition(":")
-    with socket.socket() as probe:
-        assert probe.connect_ex(("127.0.0.1", int(bound))) != 0
-    log = (stoker_home / "logs" / "stoker.log").read_text()
-    assert "DEBUG" in log
-
-
-def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
-    run = stoker("launch", "claude", "--port", str(free_port()), "--model", str(tmp_path))
-
-    assert (run.returncode, run.stdout) == (1, "")
-    assert "is not a folder with a config.json" in run.stderr
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,11 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from textual.widgets import OptionList
 
 from app.dashboard.action import LIVE, READ_ONLY, RECORDED
 from app.dashboard.actions import ACTIONS, bindings, key_hints, offered
 from app.dashboard.app import StokerApp
+from app.dashboard.screens.choice import ChoiceScreen
 from app.dashboard.screens.confirm import ConfirmScreen
 from app.dashboard.screens.detail import DetailScreen
 from app.dashboard.screens.help import HelpScreen
@@ -276,10 +276,13 @@ async def test_a_number_shows_a_pane_that_a_small_screen_hides() -> None:
 async def test_theme_choice(how: str) -> None:
     async with dashboard() as (pilot, app, _):
         await do(pilot, how, "t", "Change theme")
-        await until(pilot, lambda: "CommandPalette" in type(app.screen).__name__)
-        await pilot.press(*"stoker-light")
-        await until(pilot, lambda: app.screen.query_one(OptionList).option_count > 0)
-        await pilot.press("enter")
+        assert isinstance(app.screen, ChoiceScreen)
+        await pilot.press("down", "down")
+        await until(pilot, lambda: app.theme == "stoker-colour-blind")  # as if it were chosen
+        await pilot.press("escape")
+        await until(pilot, lambda: app.theme == "stoker")
+        await do(pilot, how, "t", "Change theme")
+        await pilot.press("down", "enter")
         await until(pilot, lambda: app.theme == "stoker-light")
 
 
@@ -305,7 +308,7 @@ async def test_copy_line(how: str) -> None:
 
 @BOTH_WAYS
 async def test_help_lists_every_action(how: str) -> None:
-    async with dashboard(size=(200, 60)) as (pilot, app, _):
+    async with dashboard(size=(200, 90)) as (pilot, app, _):
         await do(pilot, how, "question_mark", "Help")
         assert isinstance(app.screen, HelpScreen)
         text = " ".join(screen_text(app).split())

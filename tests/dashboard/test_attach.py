@@ -39,7 +39,8 @@ async def test_evict_warm_and_pin_reach_the_engine_there(how: str) -> None:
             await do(pilot, how, "e", "Evict agent")
             await pilot.press("y")
             await until(pilot, lambda: len(toasts(app)) == 2)
-            assert toasts(app)[1] == "review-bot evicted, 130M freed; all of it stays on disk"
+            evicted = "review-bot evicted, 130M freed; all of it stays on disk; u brings it back"
+            assert toasts(app)[1] == evicted
             row = engine.snapshot.agent(IDLE)
             assert row is not None
             assert row.status is AgentStatus.WARM

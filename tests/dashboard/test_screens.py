@@ -11,6 +11,7 @@ from textual.widgets import Input
 
 from app.dashboard.actions import PANE_KEYS
 from app.dashboard.screenshots import demo_app, still_app
+from styles.theme_names import THEME_WORDS
 
 SnapCompare = Callable[..., bool]
 SMALL, MEDIUM, LARGE = (80, 24), (120, 40), (200, 60)
@@ -54,6 +55,7 @@ def test_one_pane_alone(
         pytest.param(["question_mark"], id="help"),
         pytest.param(["down", "down", "down", "down", "e"], id="confirm"),
         pytest.param(["down", "enter"], id="detail"),
+        pytest.param(["J"], id="jump"),
     ],
 )
 def test_screens_over_the_main_one(
@@ -78,9 +80,10 @@ def test_ascii_marks_only(snap_compare: SnapCompare) -> None:
     assert snap_compare(app, terminal_size=MEDIUM, run_before=_still_cursor)
 
 
-def test_light_theme(snap_compare: SnapCompare) -> None:
+@pytest.mark.parametrize("theme", THEME_WORDS)
+def test_themes(snap_compare: SnapCompare, theme: str) -> None:
     app, _ = still_app("busy")
-    app.theme = "stoker-light"
+    app.theme = theme
     assert snap_compare(app, terminal_size=MEDIUM, run_before=_still_cursor)
 
 
@@ -88,6 +91,26 @@ def test_without_colour(snap_compare: SnapCompare, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("NO_COLOR", "1")
     app, _ = still_app("busy")
     assert snap_compare(app, terminal_size=MEDIUM, run_before=_still_cursor)
+
+
+@pytest.mark.parametrize("size", [MEDIUM, LARGE], ids=["medium", "large"])
+@pytest.mark.parametrize("steps", [1, 2, 3], ids=["agents", "cache", "speed"])
+def test_presets(snap_compare: SnapCompare, steps: int, size: tuple[int, int]) -> None:
+    app, _ = demo_app()
+    keys = ["L", *["down"] * steps, "enter"]
+    assert snap_compare(app, press=keys, terminal_size=size, run_before=_still_cursor)
+
+
+def test_marks_of_paused_and_preferred_agents(snap_compare: SnapCompare) -> None:
+    app, _ = still_app("busy")
+
+    async def marked(pilot: Pilot[Any]) -> None:
+        await pilot.press("P", "plus", "down", "minus", "down", "down", "down", "P")
+        await _still_cursor(pilot)
+        pilot.app.clear_notifications()
+        await pilot.pause(0.3)
+
+    assert snap_compare(app, terminal_size=MEDIUM, run_before=marked)
 
 
 def test_filter_line(snap_compare: SnapCompare) -> None:

@@ -6,6 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from engine.commands import PauseAgent, SetPriority
 from engine.errors import (
     AgentBusyError,
     AgentNotFoundError,
@@ -15,6 +16,7 @@ from engine.errors import (
 )
 from engine.request import FinishReason, PromptPart
 from engine.scheduler import SchedulerLimits
+from engine.turn_limits import MAX_PRIORITY, MIN_PRIORITY
 from tests.engine.counting_model import CountingRunner, continuation, make_core
 from tests.engine.expected_map import check_map
 from tests.engine.stateful_model import StatefulRunner
@@ -37,7 +39,7 @@ def parts_of(prompt: list[int]) -> tuple[PromptPart, ...]:
 
 
 class CoreMachine(RuleBasedStateMachine):
-    """Submits, steps, aborts, evicts, pins, forks, removes; the pool is always too small."""
+    """Submits, steps, aborts, evicts, pins, pauses, forks, removes; the pool is too small."""
 
     make_runner: type[CountingRunner] = CountingRunner
     num_blocks = 12
@@ -108,6 +110,14 @@ class CoreMachine(RuleBasedStateMachine):
         except AgentNotFoundError:
             return
 
+    @rule(agent=AGENTS, paused=st.booleans())
+    def pause(self, agent: str, paused: bool) -> None:
+        self.core.actions.obey(PauseAgent(agent_id=agent, paused=paused))
+
+    @rule(agent=AGENTS, priority=st.integers(MIN_PRIORITY, MAX_PRIORITY))
+    def set_priority(self, agent: str, priority: int) -> None:
+        self.core.actions.obey(SetPriority(agent_id=agent, priority=priority))
+
     @rule(agent=AGENTS, turn=st.none() | st.integers(1, 4))
     def fork(self, agent: str, turn: int | None) -> None:
         try:
@@ -151,7 +161,16 @@ class CoreMachine(RuleBasedStateMachine):
             (turn, n) for turn, n in self.turns if turn.finish_reason is None
         ] + self.turns[-1:]
 
+    @invariant()
+    def the_queue_is_in_order_and_none_that_is_paused_runs(self) -> None:
+        scheduler = self.core.scheduler
+        dues = [sequence.due_s for sequence in scheduler.waiting]
+        assert dues == sorted(dues)
+        assert not any(sequence.agent.paused for sequence in scheduler.running)
+
     def teardown(self) -> None:
+        for agent in list(self.core.agents):
+            self.pause(agent.agent_id, False)
         run(self.core)
         self.tokens_are_right()
         for agent in list(self.core.agents):

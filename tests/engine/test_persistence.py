@@ -86,6 +86,40 @@ def test_a_conversation_without_an_id_is_recognised_after_a_restart(tmp_path: Pa
     disk.close()
 
 
+def test_an_agent_of_one_turn_that_was_left_behind_is_removed_at_the_start(tmp_path: Path) -> None:
+    tokens = prompt(1, 700)
+    before = DiskCore(tmp_path)
+    ask(before, "a", tokens)
+    submit(before.core, "a/choice-2", [*tokens, *prompt(2, 600)], is_short_lived=True)
+    before.run()
+    before.await_saved("a/choice-2")
+    num_blocks = before.persistence.tier.stats.num_blocks
+    before.close()
+
+    disk = DiskCore(tmp_path)
+    assert [agent.agent_id for agent in disk.core.agents] == ["a"]
+    assert [e.text for e in disk.telemetry.events if e.kind == "disk"] == [
+        "1 of an unfinished request's agents removed"
+    ]
+    # What it shared with the other stays.
+    assert ask(disk, "a", tokens).num_cached_tokens == 699
+    disk.close()
+    assert disk.persistence.tier.stats.num_blocks < num_blocks
+
+
+def test_an_agent_that_goes_on_is_there_for_more_than_one_turn(tmp_path: Path) -> None:
+    before = DiskCore(tmp_path)
+    for is_short_lived in (True, False):
+        submit(before.core, "a", prompt(1, 700), is_short_lived=is_short_lived)
+        before.run()
+    before.await_saved("a")
+    before.close()
+
+    disk = DiskCore(tmp_path)
+    assert [agent.agent_id for agent in disk.core.agents] == ["a"]
+    disk.close()
+
+
 def test_agents_that_share_a_prefix_store_it_once_on_disk_too(disk: DiskCore) -> None:
     shared = prompt(1, 600)
     for number in range(4):

@@ -50,6 +50,7 @@ def converse(core: EngineCore, agent: str, num_turns: int) -> list[list[int]]:
     tokens = prompt(1, 300)
     for number in range(num_turns):
         turn = ask(core, agent, tokens)
+        assert [turn.deltas[place].usage.turn_number for place in (0, -1)] == [0, number + 1]
         contexts.append([*turn.prompt, *turn.token_ids[:-1]])
         tokens = [*turn.prompt, *turn.token_ids, *prompt(number + 2, 200)]
     return contexts

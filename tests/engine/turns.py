@@ -45,6 +45,7 @@ def submit(
     parts: tuple[PromptPart, ...] = (),
     namespace: str = "",
     constraint: Constraint | None = None,
+    is_short_lived: bool = False,
     **sampling: Any,
 ) -> Turn:
     """Queues a turn."""
@@ -59,6 +60,7 @@ def submit(
                 parts=parts,
                 namespace=namespace,
                 constraint=constraint,
+                is_short_lived=is_short_lived,
             ),
             sink=turn.deltas.append,
         )

@@ -102,10 +102,17 @@ def test_a_required_call_comes_at_once(bundled_chat: ModelChat) -> None:
 
 
 def test_a_required_call_by_name_is_that_one(bundled_chat: ModelChat) -> None:
-    choice = ToolChoice(use=ToolUse.REQUIRED, name="now")
+    choice = ToolChoice(use=ToolUse.REQUIRED, names=("now",))
     constraint = constrain(bundled_chat, choice)
     assert may_end_after(bundled_chat, constraint, CLOCK)
     assert not reaches(bundled_chat, constraint, OSLO).endswith("get_weather")
+
+
+def test_allowed_tools_are_the_only_ones_that_are_called(bundled_chat: ModelChat) -> None:
+    for use in (ToolUse.AUTO, ToolUse.REQUIRED):
+        constraint = constrain(bundled_chat, ToolChoice(use=use, names=("now",)))
+        assert may_end_after(bundled_chat, constraint, CLOCK)
+        assert not reaches(bundled_chat, constraint, OSLO).endswith("get_weather")
 
 
 def test_with_no_calls_wanted_the_mark_does_not_occur(bundled_chat: ModelChat) -> None:
@@ -170,7 +177,7 @@ def test_names_and_schemas_with_odd_letters_are_kept_apart(bundled_chat: ModelCh
 
 def test_a_required_tool_that_is_not_given_is_named(bundled_chat: ModelChat) -> None:
     with pytest.raises(InvalidRequestError, match="'nobody', is not given"):
-        constrain(bundled_chat, ToolChoice(use=ToolUse.REQUIRED, name="nobody"))
+        constrain(bundled_chat, ToolChoice(use=ToolUse.REQUIRED, names=("nobody",)))
     with pytest.raises(InvalidRequestError, match="no tools are given"):
         bundled_chat.constrain((), REQUIRED, None)
 

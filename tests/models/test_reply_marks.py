@@ -36,6 +36,27 @@ LFM = (
     "<|tool_call_start|>[{{ c.name }}({% for k, v in c.arguments.items() %}"
     '{{ k }}="{{ v }}"{% endfor %})]<|tool_call_end|>'
 )
+KIMI = (
+    "<|tool_calls_section_begin|><|tool_call_begin|>functions.{{ c.name }}:0"
+    "<|tool_call_argument_begin|>{{ c.arguments | tojson }}"
+    "<|tool_call_end|><|tool_calls_section_end|>"
+)
+LLAMA = '{"name": "{{ c.name }}", "parameters": {{ c.arguments | tojson }}}'
+DEEPSEEK_OLD = (
+    "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>{{ c.name }}\n```json\n"
+    "{{ c.arguments | tojson }}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>"
+)
+DEEPSEEK = (
+    "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>{{ c.name }}<｜tool▁sep｜>"
+    "{{ c.arguments | tojson }}<｜tool▁call▁end｜><｜tool▁calls▁end｜>"
+)
+DEEPSEEK_MARKS = (
+    "<｜tool▁calls▁begin｜>",
+    "<｜tool▁call▁begin｜>",
+    "<｜tool▁sep｜>",
+    "<｜tool▁call▁end｜>",
+    "<｜tool▁calls▁end｜>",
+)
 UNKNOWN = "CALL {{ c.name }}{% for k, v in c.arguments.items() %} {{ k }}={{ v }}{% endfor %}"
 
 FAMILIES = {
@@ -46,6 +67,19 @@ FAMILIES = {
     "mistral with headers": (MISTRAL_HEADER, ("[TOOL_CALLS]", "[ARGS]")),
     "gemma": (GEMMA, ("<|tool_call>", "<tool_call|>", '<|"|>')),
     "lfm": (LFM, ("<|tool_call_start|>", "<|tool_call_end|>")),
+    "kimi": (
+        KIMI,
+        (
+            "<|tool_calls_section_begin|>",
+            "<|tool_call_begin|>",
+            "<|tool_call_argument_begin|>",
+            "<|tool_call_end|>",
+            "<|tool_calls_section_end|>",
+        ),
+    ),
+    "llama": (LLAMA, ()),
+    "deepseek with fences": (DEEPSEEK_OLD, DEEPSEEK_MARKS),
+    "deepseek": (DEEPSEEK, DEEPSEEK_MARKS),
 }
 WEATHER = ToolSpec(
     name="get_weather",

@@ -212,7 +212,7 @@ def test_where_no_calls_may_be_made_they_are_text() -> None:
 
 
 def test_only_the_tool_that_has_to_be_called_may_be() -> None:
-    choice = ToolChoice(use=ToolUse.REQUIRED, name="read")
+    choice = ToolChoice(use=ToolUse.REQUIRED, names=("read",))
     said = f"<tool_call>{LIST}</tool_call>"
     assert read(reader(choice), said) == [f"text {said}"]
     assert read(reader(choice), f"<tool_call>{READ}</tool_call>") == call_of(0, "read", "{}")

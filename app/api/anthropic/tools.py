@@ -71,4 +71,4 @@ def parse_tool_choice(body: Fields, tools: tuple[ToolSpec, ...]) -> ToolChoice:
     if use is ToolUse.REQUIRED and not tools:
         raise choice.error("type", "asks for a call, but the request offers no tools")
     is_parallel = not choice.flag("disable_parallel_tool_use")
-    return ToolChoice(use=use, name=name if kind == "tool" else "", is_parallel=is_parallel)
+    return ToolChoice(use=use, names=(name,) if kind == "tool" else (), is_parallel=is_parallel)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from app.api.openai.logprobs import chat_token
 from app.api.openai.tools import FunctionName
 from app.api.openai.wire import call_name
 from app.api.reply import Block, ReasoningBlock, Reply, TextBlock
 from engine.pieces import CallArguments, CallEnd, CallStart, Piece, ReasoningPiece, TextPiece
+from engine.request import TokenLogprob
 
 Event = dict[str, Any]
 Item = dict[str, Any]
@@ -91,7 +93,8 @@ class OutputItems:
             self._open = item = _TextItem(kind)
             yield self._added(item)
             yield self._at(item.part_added())
-        yield self._at(item.add(piece.text))
+        logprobs = piece.logprobs if isinstance(piece, TextPiece) else ()
+        yield self._at(item.add(piece.text, logprobs))
 
     @property
     def _index(self) -> int:
@@ -110,7 +113,7 @@ class OutputItems:
 
 def _pieces_of(number: int, block: Block) -> Iterator[Piece]:
     if isinstance(block, TextBlock):
-        yield TextPiece(block.text)
+        yield TextPiece(block.text, block.logprobs)
     elif isinstance(block, ReasoningBlock):
         yield ReasoningPiece(block.text)
     else:
@@ -128,29 +131,29 @@ class _TextKind:
         event: Beginning of the names of its own events.
         head: Fields of the item.
         part: Fields of its one part.
-        event_fields: Fields of its own events.
+        tells_logprobs: Whether it has a place for how likely its tokens were.
     """
 
     prefix: str
     event: str
     head: Item
     part: Item
-    event_fields: Item
+    tells_logprobs: bool
 
 
 _MESSAGE = _TextKind(
     prefix="msg",
     event="response.output_text",
     head={"type": "message", "role": "assistant"},
-    part={"type": "output_text", "annotations": [], "logprobs": []},
-    event_fields={"logprobs": []},
+    part={"type": "output_text", "annotations": []},
+    tells_logprobs=True,
 )
 _REASONING = _TextKind(
     prefix="rs",
     event="response.reasoning_text",
     head={"type": "reasoning", "summary": []},
     part={"type": "reasoning_text"},
-    event_fields={},
+    tells_logprobs=False,
 )
 
 
@@ -161,30 +164,38 @@ class _TextItem:
         self.item_id = new_id(kind.prefix)
         self.kind = kind
         self._texts: list[str] = []
+        self._logprobs: list[Item] = []
 
-    def add(self, text: str) -> Event:
+    def add(self, text: str, logprobs: Sequence[TokenLogprob]) -> Event:
+        rows = [chat_token(row) for row in logprobs]
         self._texts.append(text)
-        return self._event(f"{self.kind.event}.delta", delta=text, **self.kind.event_fields)
+        self._logprobs += rows
+        return self._event(f"{self.kind.event}.delta", delta=text, **self._told(rows))
 
     def part_added(self) -> Event:
-        return self._event("response.content_part.added", part=self._part(""))
+        return self._event("response.content_part.added", part=self._part())
 
     def done(self) -> Iterator[Event]:
         text = "".join(self._texts)
-        yield self._event(f"{self.kind.event}.done", text=text, **self.kind.event_fields)
-        yield self._event("response.content_part.done", part=self._part(text))
+        logprobs = self._told(self._logprobs)
+        yield self._event(f"{self.kind.event}.done", text=text, **logprobs)
+        yield self._event("response.content_part.done", part=self._part())
 
     def opening(self) -> Item:
         return self._item("in_progress", [])
 
     def content(self, status: str) -> Item:
-        return self._item(status, [self._part("".join(self._texts))])
+        return self._item(status, [self._part()])
 
     def _item(self, status: str, parts: list[Item]) -> Item:
         return {"id": self.item_id, **self.kind.head, "status": status, "content": parts}
 
-    def _part(self, text: str) -> Item:
-        return {**self.kind.part, "text": text}
+    def _part(self) -> Item:
+        told = self._told(self._logprobs)
+        return {**self.kind.part, **told, "text": "".join(self._texts)}
+
+    def _told(self, logprobs: Sequence[Item]) -> Item:
+        return {"logprobs": list(logprobs)} if self.kind.tells_logprobs else {}
 
     def _event(self, kind: str, **fields: object) -> Event:
         return {"type": kind, "item_id": self.item_id, "content_index": 0, **fields}

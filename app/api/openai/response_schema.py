@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic_core import from_json
@@ -15,6 +15,7 @@ from app.api.openai.forms import response_form
 from app.api.openai.items import messages_of
 from app.api.openai.response_items import new_id
 from app.api.openai.response_store import ResponseStore, StoredItem, StoredResponse
+from app.api.openai.sampling import response_logprobs
 from app.api.openai.tools import (
     FunctionName,
     response_tool_choice,
@@ -34,7 +35,6 @@ _NOT_OFFERED = {
     "conversation": "conversations are not kept here; use previous_response_id",
     "prompt": "prompts are not kept here; send their text as instructions",
 }
-_LOGPROBS = "message.output_text.logprobs"
 _DEFAULTS: dict[str, Any] = {
     "instructions": None,
     "max_output_tokens": None,
@@ -48,6 +48,7 @@ _DEFAULTS: dict[str, Any] = {
     "text": {"format": {"type": "text"}},
     "tool_choice": "auto",
     "tools": [],
+    "top_logprobs": 0,
     "top_p": 1.0,
     "truncation": "disabled",
     "user": None,
@@ -108,7 +109,7 @@ class ResponseParser:
             tool_choice=response_tool_choice(body, specs),
             response_schema_json=form.schema_json,
             any_object=form.any_object,
-            sampling=sampling_of(body, ()),
+            sampling=replace(sampling_of(body, ()), num_logprobs=response_logprobs(body)),
             max_tokens=max_tokens_of(body, "max_output_tokens"),
             stream=body.flag("stream"),
             inputs=tuple(_stored(item) for item in items),
@@ -151,8 +152,6 @@ def _refuse_unsupported(body: Fields) -> None:
     for name, advice in _NOT_OFFERED.items():
         if body.get(name) is not None:
             raise body.error(name, advice)
-    if _LOGPROBS in body.texts("include") or body.get("top_logprobs"):
-        raise body.error("include", "probabilities are told in chat completions only")
     if body.flag("background"):
         raise body.error("background", "responses are generated while you wait; leave it out")
 

@@ -10,6 +10,7 @@ from app.api.fields import Fields
 from engine.request import MAX_TOP_LOGPROBS, SamplingParams
 
 MAX_CHOICES = 8
+_IN_TEXT = "message.output_text.logprobs"
 _TOKEN_ID = re.compile(r"\d{1,9}")
 
 
@@ -43,14 +44,29 @@ def chat_logprobs(body: Fields) -> int | None:
     Raises:
         FieldError: They are not what they have to be.
     """
-    num_top = body.small_integer("top_logprobs", 0)
-    if not 0 <= num_top <= MAX_TOP_LOGPROBS:
-        raise body.error("top_logprobs", f"must be between 0 and {MAX_TOP_LOGPROBS}")
+    num_top = _num_top(body)
     if body.flag("logprobs"):
         return num_top
     if num_top:
         raise body.error("top_logprobs", "needs logprobs to be true")
     return None
+
+
+def response_logprobs(body: Fields) -> int | None:
+    """The same of a response, which asks for them in ``include``; alternatives alone do, too.
+
+    Raises:
+        FieldError: They are not what they have to be.
+    """
+    num_top = _num_top(body)
+    return num_top if num_top or _IN_TEXT in body.texts("include") else None
+
+
+def _num_top(body: Fields) -> int:
+    num_top = body.small_integer("top_logprobs", 0)
+    if not 0 <= num_top <= MAX_TOP_LOGPROBS:
+        raise body.error("top_logprobs", f"must be between 0 and {MAX_TOP_LOGPROBS}")
+    return num_top
 
 
 def num_choices(body: Fields) -> int:

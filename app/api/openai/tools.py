@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from app.api.draft import canonical_json
@@ -11,6 +11,9 @@ from engine.messages import ToolChoice, ToolSpec, ToolUse
 
 _USES = {use.value: use for use in ToolUse}
 _NO_PARAMETERS = {"type": "object", "properties": {}}
+
+NameOf = Callable[[Fields], str]
+AllowedOf = Callable[[Fields], Fields]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +43,7 @@ def chat_tools(body: Fields) -> Iterator[ToolSpec]:
     for tool in body.children("tools"):
         if tool.required_text("type") != "function":
             continue  # runs on the vendor's servers, which are not here
-        function = tool.child("function")
-        if function is None:
-            raise tool.error("function", "field required")
+        function = _required(tool, "function")
         yield _function(function, FunctionName(function.required_text("name")))
 
 
@@ -96,14 +97,7 @@ def chat_tool_choice(body: Fields, tools: Sequence[ToolSpec]) -> ToolChoice:
     Raises:
         FieldError: It is none of the known forms, or names a tool that is not offered.
     """
-    name = ""
-    choice = None if isinstance(body.get("tool_choice"), str) else body.child("tool_choice")
-    if choice is not None:
-        function = choice.child("function")
-        if choice.required_text("type") != "function" or function is None:
-            raise _unknown_choice(body)
-        name = function.required_text("name")
-    return _tool_choice(body, tools, name)
+    return _tool_choice(body, tools, _chat_name, lambda choice: _required(choice, "allowed_tools"))
 
 
 def response_tool_choice(body: Fields, tools: Sequence[ToolSpec]) -> ToolChoice:
@@ -112,34 +106,82 @@ def response_tool_choice(body: Fields, tools: Sequence[ToolSpec]) -> ToolChoice:
     Raises:
         FieldError: It is none of the known forms, or names a tool that is not offered.
     """
-    name = ""
-    choice = None if isinstance(body.get("tool_choice"), str) else body.child("tool_choice")
-    if choice is not None:
-        if choice.required_text("type") != "function":
-            raise _unknown_choice(body)
-        named = FunctionName(choice.required_text("name"), choice.text("namespace") or "")
-        name = named.for_model
-    return _tool_choice(body, tools, name)
+    return _tool_choice(body, tools, _response_name, lambda choice: choice)
 
 
-def _unknown_choice(body: Fields) -> Exception:
-    return body.error("tool_choice", "must be none, auto, required or one function by its name")
+def _chat_name(choice: Fields) -> str:
+    return _required(choice, "function").required_text("name")
 
 
-def _tool_choice(body: Fields, tools: Sequence[ToolSpec], name: str) -> ToolChoice:
+def _response_name(choice: Fields) -> str:
+    named = FunctionName(choice.required_text("name"), choice.text("namespace") or "")
+    return named.for_model
+
+
+def _required(fields: Fields, name: str) -> Fields:
+    child = fields.child(name)
+    if child is None:
+        raise fields.error(name, "field required")
+    return child
+
+
+def _tool_choice(
+    body: Fields, tools: Sequence[ToolSpec], name_of: NameOf, allowed_of: AllowedOf
+) -> ToolChoice:
     """Puts a choice together.
 
     Args:
         body: The request.
         tools: What it offers.
-        name: The function that has to be called; empty where ``tool_choice`` is a word.
+        name_of: What names a function in this dialect.
+        allowed_of: What holds a choice among several in it.
     """
-    use = ToolUse.REQUIRED if name else _USES.get(body.text("tool_choice") or "auto")
-    if use is None:
-        raise _unknown_choice(body)
+    use, names = _wanted(body, name_of, allowed_of)
     if use is ToolUse.REQUIRED and not tools:
         raise body.error("tool_choice", "no function is offered that could be called")
-    if name and all(tool.name != name for tool in tools):
-        raise body.error("tool_choice", f"no function {name[:100]!r} is offered")
+    for name in names:
+        if all(tool.name != name for tool in tools):
+            raise body.error("tool_choice", f"no function {name[:100]!r} is offered")
     is_parallel = body.get("parallel_tool_calls") is None or body.flag("parallel_tool_calls")
-    return ToolChoice(use=use, name=name, is_parallel=is_parallel)
+    return ToolChoice(use=use, names=names, is_parallel=is_parallel)
+
+
+def _wanted(
+    body: Fields, name_of: NameOf, allowed_of: AllowedOf
+) -> tuple[ToolUse, tuple[str, ...]]:
+    """Whether to call, and which functions only."""
+    choice = None if isinstance(body.get("tool_choice"), str) else body.child("tool_choice")
+    if choice is None:
+        use = _USES.get(body.text("tool_choice") or "auto")
+        if use is None:
+            raise _unknown_choice(body)
+        return use, ()
+    kind = choice.required_text("type")
+    if kind == "function":
+        return ToolUse.REQUIRED, (name_of(choice),)
+    if kind != "allowed_tools":
+        raise _unknown_choice(body)
+    return _allowed(allowed_of(choice), name_of)
+
+
+def _allowed(allowed: Fields, name_of: NameOf) -> tuple[ToolUse, tuple[str, ...]]:
+    """A choice among some of the tools: all are in the prompt, and some may be called."""
+    mode = allowed.required_text("mode")
+    if mode not in ("auto", "required"):
+        raise allowed.error("mode", "must be auto or required")
+    if allowed.get("tools") is None:
+        raise allowed.error("tools", "field required")
+    listed = list(allowed.children("tools"))
+    functions = [tool for tool in listed if tool.required_text("type") == "function"]
+    names = tuple(dict.fromkeys(map(name_of, functions)))
+    if names:
+        return _USES[mode], names
+    if mode == "required":
+        raise allowed.error("tools", "has no function that could be called")
+    return ToolUse.NONE, ()
+
+
+def _unknown_choice(body: Fields) -> Exception:
+    return body.error(
+        "tool_choice", "must be none, auto, required, one function by its name, or allowed_tools"
+    )

@@ -11,11 +11,13 @@ from textual.screen import Screen
 from app.dashboard import questions
 from app.dashboard.board import Board
 from app.dashboard.dispatch import EngineDispatch
+from app.dashboard.evictions import Evictions
 from app.dashboard.screens.choice import ChoiceScreen
 from app.dashboard.screens.confirm import ConfirmScreen
 from app.exports import exported_files, free_path
 from engine.face import EngineFace
 from engine.snapshot import EMPTY_SNAPSHOT, AgentRow, EngineSnapshot, TurnRow
+from engine.turn_limits import MAX_PRIORITY, MIN_PRIORITY
 from widgets.format import clean, clock_time, percent, short_bytes, shorten
 
 FILE_CELLS = 48
@@ -34,6 +36,7 @@ class AgentKeys(Screen[None]):
         super().__init__()
         self._engine = engine
         self._dispatch = EngineDispatch(engine, self)
+        self._evictions = Evictions()
         self._shown: EngineSnapshot = EMPTY_SNAPSHOT
         self._exports_folder = exports_folder
         self._zone = zone
@@ -59,7 +62,16 @@ class AgentKeys(Screen[None]):
         if not idle:
             self._say("no idle, unpinned agent holds a cache")
             return
-        self._ask(questions.evict_idle(idle), self._dispatch.evict_idle)
+        question = questions.evict_idle(idle, self._board.prefill_tok_s)
+        self._ask(question, lambda: self._dispatch.evict_idle(idle))
+
+    def action_undo(self) -> None:
+        """Brings back what was last evicted by hand."""
+        agents = self._evictions.take_back(self._shown)
+        if agents:
+            self._dispatch.bring_back(agents)
+        else:
+            self._say("no eviction by hand can be undone")
 
     def action_warm(self) -> None:
         """Brings the selected agent's cache back from disk."""
@@ -143,6 +155,38 @@ class AgentKeys(Screen[None]):
         if agent is not None:
             self._dispatch.pin(agent, pinned=not agent.pinned)
 
+    def action_pause_agent(self) -> None:
+        """Pauses or resumes the selected agent."""
+        agent = self._selected_or_say()
+        if agent is not None:
+            self._dispatch.pause(agent, paused=not agent.paused)
+
+    def action_priority_up(self) -> None:
+        """Lets the selected agent's turns go further ahead."""
+        self._change_priority(1)
+
+    def action_priority_down(self) -> None:
+        """Lets the selected agent's turns wait longer."""
+        self._change_priority(-1)
+
+    def _change_priority(self, step: int) -> None:
+        agent = self._selected_or_say()
+        if agent is None:
+            return
+        priority = agent.priority + step
+        if MIN_PRIORITY <= priority <= MAX_PRIORITY:
+            self._dispatch.set_priority(agent, priority)
+        else:
+            end = "highest" if step > 0 else "lowest"
+            self._say(f"{clean(agent.agent_id)} has the {end} priority already")
+
+    def action_copy_id(self) -> None:
+        """Copies the selected agent's id."""
+        agent = self._selected_or_say()
+        if agent is not None:
+            self.app.copy_to_clipboard(agent.agent_id)
+            self._say(f"copied {clean(agent.agent_id)}")
+
     def action_abort(self) -> None:
         """Asks, then ends the selected agent's turn."""
         agent = self._selected_or_say()
@@ -166,12 +210,14 @@ class AgentKeys(Screen[None]):
 
         self.app.push_screen(ConfirmScreen(question), answered)
 
-    def _choose(self, heading: str, lines: Sequence[str], act: Callable[[int], None]) -> None:
+    def _choose(
+        self, heading: str, lines: Sequence[str], act: Callable[[int], None], at: int = 0
+    ) -> None:
         def chosen(index: int | None) -> None:
             if index is not None:
                 act(index)
 
-        self.app.push_screen(ChoiceScreen(heading, lines), chosen)
+        self.app.push_screen(ChoiceScreen(heading, lines, at=at), chosen)
 
     def _say(self, text: str, *, is_bad: bool = False) -> None:
         self.notify(text, severity="warning" if is_bad else "information", markup=False)

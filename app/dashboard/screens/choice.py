@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -22,6 +22,8 @@ class ChoiceScreen(ModalScreen[int | None]):
     Args:
         heading: What is chosen.
         lines: What there is, a line each.
+        at: Where the cursor starts.
+        preview: Told of each line that the cursor comes to.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -34,8 +36,17 @@ class ChoiceScreen(ModalScreen[int | None]):
     HORIZONTAL_BREAKPOINTS = NO_BREAKPOINTS
     VERTICAL_BREAKPOINTS = NO_BREAKPOINTS
 
-    def __init__(self, heading: str, lines: Sequence[str]) -> None:
+    def __init__(
+        self,
+        heading: str,
+        lines: Sequence[str],
+        *,
+        at: int = 0,
+        preview: Callable[[int], None] | None = None,
+    ) -> None:
         super().__init__()
+        self._at = at
+        self._preview = preview
         self._heading = heading
         self._lines = lines
 
@@ -48,6 +59,12 @@ class ChoiceScreen(ModalScreen[int | None]):
     def on_mount(self) -> None:
         """Says how to leave."""
         self.query_one(Vertical).border_subtitle = "enter chooses, escape closes"
+        self.query_one(OptionList).highlighted = self._at
+
+    def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
+        """Shows what the line would do."""
+        if self._preview is not None:
+            self._preview(event.option_index)
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         """Answers with the line."""

@@ -13,6 +13,7 @@ from textual.geometry import Size
 from textual.screen import ModalScreen
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
+from textual.style import Style
 from textual.visual import Visual
 
 from app.dashboard.action import DashboardAction
@@ -25,13 +26,15 @@ GUTTER_CELLS = 3
 
 
 def _hanging(entry: Entry, indent: int, width: int) -> list[Content]:
-    """An entry's lines: the head once, the text beside it."""
+    """An entry's lines: the head once, the text beside it. A click on an action carries it out."""
+    click = Style.from_meta({"@click": f"screen.carry_out('{entry.action}')"})
     pieces = Content.styled(entry.text, PLAIN).wrap(max(8, width - indent))
     heads = [entry.head] + [""] * (len(pieces) - 1)
-    return [
+    lines = [
         Content.assemble((f" {head:<{indent - 1}}", entry.role), piece)
         for head, piece in zip(heads, pieces, strict=True)
     ]
+    return [line.stylize(click) for line in lines] if entry.action else lines
 
 
 def column(sections: Sequence[Section], width: int) -> list[Content]:
@@ -54,6 +57,7 @@ class HelpText(ScrollView, can_focus=True):
         right: Sections of the second.
     """
 
+    auto_links = False
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("j", "scroll_down", "Down", show=False),
         Binding("k", "scroll_up", "Up", show=False),
@@ -62,7 +66,7 @@ class HelpText(ScrollView, can_focus=True):
     def __init__(self, left: Sequence[Section], right: Sequence[Section]) -> None:
         super().__init__(classes="help")
         self.border_title = "Keys, marks and colours"
-        self.border_subtitle = "escape closes"
+        self.border_subtitle = "a click carries out, escape closes"
         self._left = left
         self._right = right
         self._width = 0
@@ -130,3 +134,9 @@ class HelpScreen(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         """The text alone."""
         yield HelpText(key_sections(self._actions), language_sections(self._glyphs))
+
+    def action_carry_out(self, name: str) -> None:
+        """Closes the help and does what was clicked, on the screen below."""
+        below = self.app.screen_stack[-2]
+        self.dismiss()
+        self.app.call_later(below.run_action, name)

@@ -2,92 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import tzinfo
-from pathlib import Path
 from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.command import CommandPalette
-from textual.message import Message
+from textual.notifications import SeverityLevel
 
-from app.dashboard.action import LIVE, Power
 from app.dashboard.actions import ACTIONS, bindings, key_hints, offered
-from app.dashboard.board import UP, Board, max_context_tokens
+from app.dashboard.board import UP, Board
 from app.dashboard.dispatch import CommandAnswered
+from app.dashboard.main_settings import MainSettings
+from app.dashboard.notices import Notices
 from app.dashboard.palette import DashboardCommands
 from app.dashboard.screens.detail import DetailScreen
-from app.dashboard.screens.replay_keys import ReplayKeys
-from app.dashboard.source import Source
-from app.paths import find_paths
-from app.recording.replay import Replay
+from app.dashboard.screens.system_keys import SystemKeys
 from engine.face import EngineFace
 from engine.snapshot import EngineSnapshot, EngineStatus
-from styles.tokens import UNICODE, Glyphs
-from widgets.agents import AgentsPane
+from styles.tokens import Glyphs
 from widgets.banner import Banner
-from widgets.block_map import BlockMapPane
 from widgets.event_log import LatestEvent
 from widgets.header import Header, header_slice
-from widgets.history import History
 from widgets.key_bar import KeyBar
-from widgets.lane_list import LaneList
-from widgets.pane import Pane
 from widgets.pool_line import PoolLine
 from widgets.source import SourceSlice
-from widgets.welcome import claude_code_line
 
-HELP = "help"
-"""Name under which the help screen is installed."""
 POLL_S = 0.25
 SAMPLE_S = 1.0
 POLLS_PER_TABLE = 2
-COLUMN_SPANS_S = (1, 10, 60)
+NOTICE_S = 15.0
+"""What needs a person is told for longer than an answer to a key."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MainSettings:
-    """What the main screen needs besides the engine.
-
-    Attributes:
-        address: Host and port of the API, as shown.
-        clock: Seconds, rising; decides when a chart sample is due.
-        history: Chart samples so far.
-        glyphs: Marks to draw with.
-        zone: Of the times shown; None is the machine's own.
-        screenshot_folder: Where screenshots go.
-        exports_folder: Where agents' files go and come from.
-        base_url: Where clients reach the API.
-        source: Tells of an engine that is not in this process; None for one that is.
-        replay: The engine, where it is a recording.
-        powers: What the dashboard can do; the other actions are not offered.
-    """
-
-    address: str
-    clock: Callable[[], float]
-    history: History = field(default_factory=History)
-    glyphs: Glyphs = UNICODE
-    zone: tzinfo | None = None
-    screenshot_folder: Path = field(default_factory=Path.cwd)
-    exports_folder: Path = field(default_factory=lambda: find_paths().exports_dir)
-    base_url: str
-    source: Source | None = None
-    replay: Replay | None = None
-    powers: frozenset[Power] = LIVE
-
-    @property
-    def is_readonly(self) -> bool:
-        """Whether an engine is followed that cannot be changed from here."""
-        return Power.FOLLOW in self.powers and Power.CHANGE not in self.powers
-
-
-class QuitRequested(Message):
-    """A person wants to leave."""
-
-
-class MainScreen(ReplayKeys):
+class MainScreen(SystemKeys):
     """Shows the engine's newest snapshot and sends commands.
 
     Args:
@@ -105,7 +51,8 @@ class MainScreen(ReplayKeys):
         self._num_polls = 0
         self._are_tables_stale = False
         self._sampled_at = settings.clock()
-        self._column_s = COLUMN_SPANS_S[0]
+        self._habits_file = settings.habits_file
+        self._notices = Notices()
         self._is_paused = False
         self._source = SourceSlice()
         self._replay = settings.replay
@@ -130,13 +77,14 @@ class MainScreen(ReplayKeys):
     def on_mount(self) -> None:
         """Draws the empty state and starts the timers."""
         self._use_glyphs(self._settings.glyphs)
+        self.use_habits(self._settings.habits)
         self._draw_everything()
         self.set_interval(POLL_S, self._poll)
         self.set_interval(SAMPLE_S, self._sample)
 
     def on_resize(self) -> None:
         """The charts' span depends on the width."""
-        self.call_after_refresh(self._draw_trend)
+        self.call_after_refresh(self.draw_trend)
 
     def _use_glyphs(self, glyphs: Glyphs) -> None:
         self._board.glyphs = glyphs
@@ -177,7 +125,7 @@ class MainScreen(ReplayKeys):
             if snapshot.status in UP and self._replay is None:
                 self._settings.history.add(snapshot.throughput)
         if not self._is_paused:
-            self._draw_trend()
+            self.draw_trend()
 
     def _draw(self) -> None:
         shown = self._shown
@@ -185,7 +133,15 @@ class MainScreen(ReplayKeys):
         self._draw_banner()
         self._board.show(shown)
         self.query_one(PoolLine).pool = shown.pool
-        self.query_one(LatestEvent).event = shown.events[-1] if shown.events else None
+        events = self._board.events
+        self.query_one(LatestEvent).event = events[-1] if events else None
+        self._notify_person()
+
+    def _notify_person(self) -> None:
+        for text, is_error in self._notices.take(self._shown.events):
+            if self._replay is None:
+                severity: SeverityLevel = "error" if is_error else "warning"
+                self.notify(text, severity=severity, timeout=NOTICE_S, markup=False)
 
     def _draw_header(self) -> None:
         self.query_one(Header).shown = header_slice(
@@ -199,7 +155,8 @@ class MainScreen(ReplayKeys):
     def _draw_banner(self) -> None:
         self.query_one(Banner).text = self._source.problem or _failure_words(self._shown)
 
-    def _draw_trend(self) -> None:
+    def draw_trend(self) -> None:
+        """Draws the charts."""
         history = self._settings.history if self._replay is None else self._replay.history
         self._board.show_trend(history.trend(self._column_s))
 
@@ -208,7 +165,7 @@ class MainScreen(ReplayKeys):
         self._look_at_source()
         self._draw()
         self._board.show_tables()
-        self._draw_trend()
+        self.draw_trend()
 
     def refresh_now(self) -> None:
         """Draws the engine's state at once, unless the display is paused."""
@@ -220,6 +177,8 @@ class MainScreen(ReplayKeys):
         self.notify(
             answer.text, severity="error" if answer.is_error else "information", markup=False
         )
+        if answer.evicted:
+            self._evictions.add(answer.evicted)
         self.refresh_now()
 
     def on_lane_list_moved(self) -> None:
@@ -239,86 +198,11 @@ class MainScreen(ReplayKeys):
                 DetailScreen(lambda: board.detail_of(agent), self._settings.glyphs, self._zone)
             )
 
-    def action_filter(self) -> None:
-        """Types a filter."""
-        if self._shown.agents:
-            self._board.query_one(AgentsPane).open_filter()
-
-    def action_sort(self) -> None:
-        """Next sort order."""
-        self._board.query_one(AgentsPane).cycle_sort()
-
-    def action_colour_blocks(self) -> None:
-        """Switches the colouring of the block map."""
-        blocks = self._board.query_one(BlockMapPane)
-        blocks.by_agent = not blocks.by_agent
-
-    def action_chart_span(self) -> None:
-        """Next span of the charts."""
-        at = COLUMN_SPANS_S.index(self._column_s)
-        self._column_s = COLUMN_SPANS_S[(at + 1) % len(COLUMN_SPANS_S)]
-        self._draw_trend()
-
-    def action_maximise(self) -> None:
-        """Gives the focused pane, or the agents, all the room; or puts it back."""
-        if self._board.maximised is not None:
-            self.action_restore()
-            return
-        focused = self.focused
-        ancestors = focused.ancestors_with_self if focused is not None else []
-        pane = next((node for node in ancestors if isinstance(node, Pane)), None)
-        self._board.maximise(pane or self._board.query_one(AgentsPane))
-
-    def action_show_pane(self, name: str) -> None:
-        """Gives one pane all the room; the same key again puts it back."""
-        pane = self._board.query_one(f"#{name}", Pane)
-        if self._board.maximised is pane:
-            self.action_restore()
-        else:
-            self._board.maximise(pane)
-            self._draw_trend()
-
-    def action_restore(self) -> None:
-        """Puts every pane back."""
-        self._board.maximise(None)
-        self.query_one(LaneList).focus()
-
     def action_pause(self) -> None:
         """Freezes the display, or lets it go on."""
         self._is_paused = not self._is_paused
         self._draw_header()
         self.refresh_now()
-
-    def action_theme(self) -> None:
-        """Chooses colours."""
-        self.app.search_themes()
-
-    def action_copy_line(self) -> None:
-        """Copies what connects Claude Code to this engine."""
-        line = claude_code_line(self._settings.base_url, max_context_tokens(self._shown))
-        self.app.copy_to_clipboard(line)
-        self._say("copied; paste it in another terminal")
-
-    def action_screenshot(self) -> None:
-        """Saves the screen as SVG."""
-        try:
-            path = self.app.save_screenshot(path=str(self._settings.screenshot_folder))
-        except OSError as error:
-            self._say(f"cannot save a screenshot: {error}", is_bad=True)
-        else:
-            self._say(f"saved {path}")
-
-    def action_palette(self) -> None:
-        """Opens the command palette."""
-        self.app.push_screen(CommandPalette())
-
-    def action_help(self) -> None:
-        """Explains keys, marks and colours."""
-        self.app.push_screen(HELP)
-
-    def action_quit(self) -> None:
-        """Asks the app to leave."""
-        self.app.post_message(QuitRequested())
 
 
 def _failure_words(snapshot: EngineSnapshot) -> str:
