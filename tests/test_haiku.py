@@ -69,10 +69,10 @@ def shares_of_best_tokens(folder: Path, prompt: list[int], *replies: list[int]) 
     """How many tokens of each reply are those that the weights, run by mlx-lm, find likeliest."""
     model = load(str(folder))[0]
     logits = model(mx.array([prompt + reply for reply in replies]))
-    best = mx.argmax(logits[:, len(prompt) - 1 : -1], axis=-1).tolist()
+    best = mx.argmax(logits[:, len(prompt) - 1 : -1], axis=-1)
     return [
-        sum(map(int.__eq__, row, reply)) / len(reply)
-        for row, reply in zip(best, replies, strict=True)
+        float(mx.mean(best[number] == mx.array(reply)).item())
+        for number, reply in enumerate(replies)
     ]
 
 
