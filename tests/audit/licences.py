@@ -14,8 +14,6 @@ PERMISSIVE = re.compile(
 COPYLEFT = re.compile(
     r"\b(A?GPL|General Public|SSPL|BUSL|Commons Clause|Proprietary)", re.IGNORECASE
 )
-KNOWN: dict[str, str] = {}
-"""Packages whose metadata says nothing, with what their licence file says."""
 _CLASSIFIER = "License :: "
 
 
@@ -25,11 +23,9 @@ def licence_of(name: str) -> str:
     Raises:
         PackageNotFoundError: It is not installed here.
     """
-    if name in KNOWN:
-        return KNOWN[name]
     metadata = importlib.metadata.metadata(name)
-    if expression := metadata.get("License-Expression"):
-        return expression
+    if expressions := metadata.get_all("License-Expression"):
+        return str(expressions[0])
     classifiers = [
         value.rpartition(" :: ")[2]
         for value in metadata.get_all("Classifier") or ()
@@ -37,7 +33,8 @@ def licence_of(name: str) -> str:
     ]
     if classifiers:
         return " AND ".join(classifiers)
-    lines = (metadata.get("License") or "").strip().splitlines()
+    texts = metadata.get_all("License") or [""]
+    lines = str(texts[0]).strip().splitlines()
     return lines[0] if lines else ""
 
 
