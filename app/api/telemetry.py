@@ -25,6 +25,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MAX_LOGGED_PATH_CHARS = 300
 _RECORD = "stoker.record"
+_LINE_BEGINS_WITH = ("request_id", "method", "path", "status")
 _QUIET_PATHS = ("/", "/metrics", "/admin/state", "/api/hello")
 log = logging.getLogger("stoker.api.request")
 
@@ -196,9 +197,6 @@ def _miss_fields(miss: MissRow) -> dict[str, Any]:
             "lost_s": miss.lost_s,
         }
     return fields
-
-
-_LINE_BEGINS_WITH = ("request_id", "method", "path", "status")
 
 
 def _line(fields: Mapping[str, Any]) -> str:
