@@ -2,7 +2,7 @@
 #   make run                  the dashboard; ARGS="--port 9000" passes arguments
 #   make setup PYTHON=python3.12   with an interpreter of your choice
 
-.PHONY: setup run test test-all test-clients lint bench docs screenshots clean
+.PHONY: setup run test test-all test-clients coverage lint bench docs site package audit screenshots clean
 .DEFAULT_GOAL := run
 
 PYTHON ?=
@@ -45,10 +45,10 @@ run: setup
 	@$(BIN)/stoker $(ARGS)
 
 test: lint
-	$(BIN)/python -m pytest $(WORKERS) -m "not slow and not clients" $(ARGS)
+	$(BIN)/python -m pytest $(WORKERS) -m "not slow and not clients and not package" $(ARGS)
 
 test-all: lint
-	$(BIN)/python -m pytest $(WORKERS) -m "not clients" $(ARGS)
+	$(BIN)/python -m pytest $(WORKERS) -m "not clients and not package" $(ARGS)
 
 # Other people's programs against this server, at versions that are named here and kept out of the
 # repository: coding agents from npm, and the tests of llama.cpp's server from a source package.
@@ -76,6 +76,25 @@ screenshots: setup
 
 docs: setup
 	$(BIN)/python -m docs.generate
+
+# The documentation as a site, in site/; nothing in it asks another server for anything.
+site: setup
+	@$(PIP) -r requirements-docs.lock
+	$(BIN)/python -m pytest tests/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+# Wheel and sdist in dist/, each installed into an empty environment and run there.
+package: setup
+	@$(PIP) -r requirements-build.lock
+	$(BIN)/python -m pytest -m package tests/packaging $(ARGS)
+
+# Licences of all that the lock files name, secrets in the tree, and dist/stoker.cdx.json.
+audit: setup
+	$(BIN)/python -m pytest tests/audit
+	$(BIN)/python -m tests.audit.sbom dist/stoker.cdx.json
+
+coverage: setup
+	$(BIN)/python -m pytest -m "not slow and not clients and not package" --cov --cov-report=term $(ARGS)
 
 clean:
 	rm -rf $(VENV) .test-models $(CLIENTS) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

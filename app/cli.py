@@ -21,8 +21,10 @@ from app.launch_command import add_launch
 from app.models_command import add_models, check_model
 from app.paths import find_paths
 from app.replay_command import add_record, add_replay, record_path
+from app.selftest_command import add_selftest
 from app.speech import complain
 from app.terminal import require_terminal
+from app.trace_file import add_trace, trace_path
 from app.version import __version__
 from engine.errors import DataFolderInUseError, InvalidRequestError, ModelNotFoundError, StokerError
 
@@ -47,11 +49,16 @@ examples:
   stoker launch claude            Claude Code on this machine's model
   stoker models list              the models on this machine
   stoker doctor                   check this machine
+  stoker selftest                 try it all once, for real
   stoker config show              every setting, its value and where it came from
 """
 
 
-_FLAGS_OF_SOME = {"readonly": ("", "attach"), "record": ("", "serve", "attach")}
+_FLAGS_OF_SOME = {
+    "readonly": ("", "attach"),
+    "record": ("", "serve", "attach"),
+    "trace": ("", "serve"),
+}
 """Flags that may stand before the command, and the commands that have them; "" is none."""
 
 
@@ -143,6 +150,7 @@ def _parser() -> _Parser:
     parser.add_argument("--version", action="version", version=f"stoker {__version__}")
     add_readonly(parser)
     add_record(parser)
+    add_trace(parser)
     parser.set_defaults(run=_run_dashboard)
     commands = parser.add_subparsers(title="commands", metavar="command", dest="command")
 
@@ -154,6 +162,7 @@ def _parser() -> _Parser:
         help="end when standard input does, for programs that start Stoker and may be killed",
     )
     add_record(serve)
+    add_trace(serve)
     serve.set_defaults(run=_run_serve)
 
     demo = commands.add_parser(
@@ -171,6 +180,7 @@ def _parser() -> _Parser:
     add_models(commands)
     add_bench(commands, settings, _settings_parser(without="kv_bits"))
 
+    add_selftest(commands, settings)
     doctor = commands.add_parser("doctor", help="check this machine", parents=[settings])
     doctor.add_argument("--json", action="store_true", help="print JSON")
     _add_quiet(doctor, "show only what is not well")
@@ -247,7 +257,10 @@ def _run_dashboard(arguments: argparse.Namespace) -> int:
     from app.compose import run_dashboard
 
     return run_dashboard(
-        settings, is_readonly="readonly" in vars(arguments), record=record_path(arguments)
+        settings,
+        is_readonly="readonly" in vars(arguments),
+        record=record_path(arguments),
+        trace=trace_path(arguments),
     )
 
 
@@ -259,6 +272,7 @@ def _run_serve(arguments: argparse.Namespace) -> int:
         settings,
         quiet=arguments.quiet,
         record=record_path(arguments),
+        trace=trace_path(arguments),
         until_eof=arguments.until_eof,
     )
 

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -18,11 +19,13 @@ from app.logs import set_up_logging
 from app.paths import Paths, find_paths
 from app.recording.recorder import recorded
 from app.speech import complain, tell
+from app.trace_file import traced
 from engine.commands import Shutdown
 from engine.engine import Engine
 from engine.face import EngineFace
 from engine.scheduler import SchedulerLimits
 from engine.settings import DiskSettings, EngineSettings, Progress
+from engine.trace import TraceSink
 
 if TYPE_CHECKING:
     from engine.models.catalog import ModelSource
@@ -44,7 +47,9 @@ _QUIET_ENVIRONMENT = {
 }
 
 
-def build_engine(settings: Settings, paths: Paths, *, keeps_caches: bool = True) -> Engine:
+def build_engine(
+    settings: Settings, paths: Paths, *, keeps_caches: bool = True, trace: TraceSink | None = None
+) -> Engine:
     """An engine that has not started.
 
     Args:
@@ -52,8 +57,10 @@ def build_engine(settings: Settings, paths: Paths, *, keeps_caches: bool = True)
         paths: Where Stoker keeps its things.
         keeps_caches: Whether caches go to disk, as the settings say; only one process at a time
             can do that in a data folder.
+        trace: Takes every decision; None where nobody wants them.
     """
-    return Engine(engine_settings(settings, paths, keeps_caches=keeps_caches))
+    told = engine_settings(settings, paths, keeps_caches=keeps_caches)
+    return Engine(replace(told, trace=trace))
 
 
 def engine_settings(settings: Settings, paths: Paths, *, keeps_caches: bool) -> EngineSettings:
@@ -114,13 +121,16 @@ def build_api(settings: Settings, engine: EngineFace) -> ApiServer:
     return server
 
 
-def run_dashboard(settings: Settings, *, is_readonly: bool, record: Path | None) -> int:
+def run_dashboard(
+    settings: Settings, *, is_readonly: bool, record: Path | None, trace: Path | None
+) -> int:
     """Opens the dashboard with an engine and an API behind it.
 
     Args:
         settings: The user's settings.
         is_readonly: Whether actions that change something are hidden.
         record: Where to record what happens; None records nothing.
+        trace: Where decisions are written; None writes none.
 
     Returns:
         The exit code: 0, or 2 if the engine failed.
@@ -130,39 +140,45 @@ def run_dashboard(settings: Settings, *, is_readonly: bool, record: Path | None)
         DataFolderInUseError: Another Stoker has the data folder; nothing was drawn.
     """
     paths = find_paths()
-    log = set_up_logging(paths.log_dir, settings.log_level)
-    engine = build_engine(settings, paths)
-    api = build_api(settings, engine)
-    if disk := _disk(settings, paths):
-        disk.check_free()
-    from app.dashboard.action import LIVE, READ_ONLY
-    from app.dashboard.app import StokerApp
-    from app.terminal import OUTPUT_LOG, captured_output, has_plain_glyphs
+    log = set_up_logging(paths.log_dir, settings.log_level, settings.log_format)
+    with traced(trace) as sink:
+        engine = build_engine(settings, paths, trace=sink)
+        api = build_api(settings, engine)
+        if disk := _disk(settings, paths):
+            disk.check_free()
+        from app.dashboard.action import LIVE, READ_ONLY
+        from app.dashboard.app import StokerApp
+        from app.terminal import OUTPUT_LOG, captured_output, has_plain_glyphs
 
-    def start() -> None:
-        engine.start()
-        api.start()
+        def start() -> None:
+            engine.start()
+            api.start()
 
-    address = f"{settings.host}:{api.port}"
-    with recorded(engine, record, address), captured_output(paths.log_dir / OUTPUT_LOG):
-        app = StokerApp(
-            engine,
-            address=address,
-            plain_glyphs=settings.plain_glyphs or has_plain_glyphs(),
-            start=start,
-            log=log,
-            is_at_terminal=True,
-            theme=settings.given_theme,
-            habits_path=paths.habits_file,
-            powers=READ_ONLY if is_readonly else LIVE,
-            settings=settings,
-        )
-        app.run()
-    return _take_apart(engine, api) or (app.return_code or 0)
+        address = f"{settings.host}:{api.port}"
+        with recorded(engine, record, address), captured_output(paths.log_dir / OUTPUT_LOG):
+            app = StokerApp(
+                engine,
+                address=address,
+                plain_glyphs=settings.plain_glyphs or has_plain_glyphs(),
+                start=start,
+                log=log,
+                is_at_terminal=True,
+                theme=settings.given_theme,
+                habits_path=paths.habits_file,
+                powers=READ_ONLY if is_readonly else LIVE,
+                settings=settings,
+            )
+            app.run()
+        return _take_apart(engine, api) or (app.return_code or 0)
 
 
 def run_headless(
-    settings: Settings, *, quiet: bool, record: Path | None, until_eof: bool = False
+    settings: Settings,
+    *,
+    quiet: bool,
+    record: Path | None,
+    trace: Path | None,
+    until_eof: bool = False,
 ) -> int:
     """Serves without a dashboard until a signal comes or the engine fails.
 
@@ -170,6 +186,7 @@ def run_headless(
         settings: The user's settings.
         quiet: Say nothing but errors.
         record: Where to record what happens; None records nothing.
+        trace: Where decisions are written; None writes none.
         until_eof: Whether the end of standard input ends it as well.
 
     Returns:
@@ -180,21 +197,22 @@ def run_headless(
         DataFolderInUseError: Another Stoker has the data folder.
     """
     paths = find_paths()
-    set_up_logging(paths.log_dir, settings.log_level)
-    engine = build_engine(settings, paths)
-    api = build_api(settings, engine)
-    if disk := _disk(settings, paths):
-        disk.check_free()
-    say: Callable[[str], None] = _silent if quiet else tell
-    with recorded(engine, record, f"{settings.host}:{api.port}", say):
-        _stop_on_signals(engine)
-        if until_eof:
-            _stop_at_eof(engine)
-        engine.start()
-        api.start()
-        _serve(engine, api, say)
-    failed = _take_apart(engine, api)
-    return failed or (2 if api.failure is not None else 0)
+    set_up_logging(paths.log_dir, settings.log_level, settings.log_format)
+    with traced(trace) as sink:
+        engine = build_engine(settings, paths, trace=sink)
+        api = build_api(settings, engine)
+        if disk := _disk(settings, paths):
+            disk.check_free()
+        say: Callable[[str], None] = _silent if quiet else tell
+        with recorded(engine, record, f"{settings.host}:{api.port}", say):
+            _stop_on_signals(engine)
+            if until_eof:
+                _stop_at_eof(engine)
+            engine.start()
+            api.start()
+            _serve(engine, api, say)
+        failed = _take_apart(engine, api)
+        return failed or (2 if api.failure is not None else 0)
 
 
 def _serve(engine: Engine, api: ApiServer, say: Callable[[str], None]) -> None:

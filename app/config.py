@@ -65,6 +65,7 @@ class Settings(AccessSettings):
         theme: Name of the dashboard's theme.
         plain_glyphs: Whether the dashboard is drawn with ASCII marks only.
         log_level: Lowest level that is logged.
+        log_format: ``human`` writes lines to read, ``json`` objects for programs.
         origins: For each field, where its value was given.
     """
 
@@ -139,6 +140,12 @@ class Settings(AccessSettings):
         parse_choice("debug", "info", "warning", "error"),
         "LEVEL",
         "lowest level that is logged: debug, info, warning or error",
+    )
+    log_format: Literal["human", "json"] = setting(
+        "human",
+        parse_choice("human", "json"),
+        "human|json",
+        "lines of the log: for people, or one JSON object each",
     )
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 

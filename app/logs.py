@@ -2,6 +2,9 @@
 
 Prompts and replies are never logged above ``DEBUG``. Whatever a client sent is made harmless:
 control characters come out as escapes, so that a line stays a line.
+
+A record may carry fields (``extra={"fields": {...}}``): the JSON form has each under its name.
+While a request is served its id is known (``bound_contextvars``), and goes with every record.
 """
 
 from __future__ import annotations
@@ -9,10 +12,16 @@ from __future__ import annotations
 import logging
 import os
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
+
+import structlog
+from structlog.contextvars import get_contextvars
+from structlog.typing import EventDict
 
 LOG_FILE_NAME = "stoker.log"
 MAX_FILE_BYTES = 5 * 1024 * 1024
@@ -56,12 +65,38 @@ class LineFormatter(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - stdlib's name
         """Formats the line, message made harmless."""
         record.message = printable(record.message)
-        return super().formatMessage(record)
+        line = super().formatMessage(record)
+        fields: Mapping[str, str] = getattr(record, "fields", {})
+        request_id = fields.get("request_id") or get_contextvars().get("request_id", "")
+        return line if request_id in line else f"{line} {request_id}"
 
     def format(self, record: logging.LogRecord) -> str:
         """Formats the record; the lines of a traceback are indented, so that none looks new."""
         first, *rest = super().format(record).splitlines()
         return "\n".join([first, *("    " + printable(line) for line in rest)])
+
+
+def json_formatter() -> logging.Formatter:
+    """Formats a record as one JSON object: time, level, logger, event, and its fields."""
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[_add_origin, structlog.contextvars.merge_contextvars, _add_fields],
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(default=repr),
+        ],
+    )
+
+
+def _add_origin(_logger: object, _method: str, event: EventDict) -> EventDict:
+    record: logging.LogRecord = event["_record"]
+    time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+    return {"time": time, "level": record.levelname.lower(), "logger": record.name, **event}
+
+
+def _add_fields(_logger: object, _method: str, event: EventDict) -> EventDict:
+    fields: Mapping[str, object] = getattr(event["_record"], "fields", {})
+    return {**event, **fields}
 
 
 class LogRing(logging.Handler):
@@ -106,7 +141,7 @@ class PrivateLogFile(RotatingFileHandler):
         )
 
 
-def set_up_logging(directory: Path, level: str = "info") -> LogRing:
+def set_up_logging(directory: Path, level: str = "info", form: str = "human") -> LogRing:
     """Sends all logging of the process to ``directory`` and to a ring.
 
     May be called again; the earlier handlers are closed.
@@ -114,6 +149,7 @@ def set_up_logging(directory: Path, level: str = "info") -> LogRing:
     Args:
         directory: Folder for the log files; made if it is not there, readable by its owner only.
         level: Lowest level to keep.
+        form: ``human`` or ``json``: how the lines of the file are written.
 
     Returns:
         The ring that the log pane reads.
@@ -129,7 +165,7 @@ def set_up_logging(directory: Path, level: str = "info") -> LogRing:
         encoding="utf-8",
         errors="backslashreplace",
     )
-    file.setFormatter(LineFormatter(_FORMAT))
+    file.setFormatter(json_formatter() if form == "json" else LineFormatter(_FORMAT))
     ring = LogRing()
     root = logging.getLogger()
     for handler in tuple(root.handlers):

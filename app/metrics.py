@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from engine.snapshot import AgentStatus, EngineSnapshot, EngineStatus
+from app.version import __version__
+from engine.snapshot import AgentStatus, DurationsRow, EngineSnapshot, EngineStatus
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 # A long prompt on a small machine prefills for minutes, a cached one for milliseconds.
 TTFT_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640)
 TURN_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
-INTER_TOKEN_BUCKETS_S = (0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2.5)
+QUEUE_BUCKETS_S = (0.005, 0.02, 0.1, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640)
+INTER_TOKEN_BUCKETS_S = (
+    *(0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2.5, 5, 10),
+)
 
 
 class Metrics:
@@ -38,6 +49,12 @@ class Metrics:
             "stoker_turn_duration_seconds",
             "Time from a turn's arrival to the end of its reply.",
             buckets=TURN_BUCKETS_S,
+            registry=self._registry,
+        )
+        self.queue_s = Histogram(
+            "stoker_queue_wait_seconds",
+            "Time that a turn waited before anything was computed for it.",
+            buckets=QUEUE_BUCKETS_S,
             registry=self._registry,
         )
         self.ttft_s = Histogram(
@@ -81,7 +98,19 @@ def _counter(name: str, text: str, value: float) -> CounterMetricFamily:
     return CounterMetricFamily(f"stoker_{name}", text, value=value)
 
 
+def _histogram(name: str, text: str, row: DurationsRow) -> HistogramMetricFamily:
+    bounds = [*map(str, row.bounds_s), "+Inf"]
+    counts = list(accumulate(row.counts)) or [0] * len(bounds)
+    return HistogramMetricFamily(
+        f"stoker_{name}",
+        text,
+        buckets=list(zip(bounds, counts, strict=True)),
+        sum_value=row.total_s,
+    )
+
+
 def _engine(snapshot: EngineSnapshot) -> Iterator[Metric]:
+    yield InfoMetricFamily("stoker_build", "This Stoker.", value={"version": __version__})
     status = GaugeMetricFamily(
         "stoker_engine_status", "1 for the present status.", labels=["status"]
     )
@@ -128,6 +157,14 @@ def _pool(snapshot: EngineSnapshot) -> Iterator[Metric]:
         blocks.add_metric([state], num_blocks)
     yield blocks
     yield _counter("agent_evictions", "Agents evicted.", pool.num_evictions)
+    evicted = CounterMetricFamily(
+        "stoker_evicted_blocks",
+        "Reusable blocks that left a tier: memory is hot, disk is warm.",
+        labels=["tier"],
+    )
+    evicted.add_metric(["hot"], pool.num_evicted_blocks)
+    evicted.add_metric(["warm"], snapshot.disk.num_evicted_blocks)
+    yield evicted
 
 
 def _disk(snapshot: EngineSnapshot) -> Iterator[Metric]:
@@ -139,6 +176,10 @@ def _disk(snapshot: EngineSnapshot) -> Iterator[Metric]:
     yield _gauge("disk_pending_blocks", "Blocks that wait to be written.", disk.num_pending)
     yield _counter(
         "disk_quarantined_files", "Files set aside for their content.", disk.num_quarantined
+    )
+    yield _gauge("disk_wanted", "1 where a warm tier was asked for.", float(disk.bytes_budget > 0))
+    yield _histogram(
+        "persist_duration_seconds", "Time until a block was durable.", disk.write_durations
     )
 
 
@@ -172,5 +213,10 @@ def _totals(snapshot: EngineSnapshot) -> Iterator[Metric]:
     yield tiers
     yield _counter("generated_tokens", "Tokens generated.", totals.num_generated_tokens)
     yield _counter("turns", "Turns finished.", totals.num_turns)
+    yield _histogram(
+        "model_load_duration_seconds",
+        "Time until a model served, at the start or after a swap.",
+        totals.load_durations,
+    )
     yield _gauge("prefill_tokens_per_second", "Prefill rate now.", totals.prefill_tok_s)
     yield _gauge("decode_tokens_per_second", "Decode rate now.", totals.decode_tok_s)

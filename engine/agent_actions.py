@@ -132,6 +132,9 @@ class AgentActions:
             "evict",
             f"{agent.agent_id}: {num_tokens} tokens, {freed_bytes / 1e6:.0f} MB by hand, "
             f"{num_disk_tokens} of them on disk",
+            agent=agent.agent_id,
+            num_tokens=num_tokens,
+            reason="by hand",
         )
         return eviction
 

@@ -300,7 +300,7 @@ class EngineCore:
             if error is None:
                 self.stepper.abort(sequence, "shutting down")
             else:
-                self.stepper.fail(sequence, error)
+                self.stepper.fail_somehow(sequence, error)
 
     def close(self, flush_s: float) -> None:
         """Writes what the disk has not got yet, for a limited time, and lets the folder go.

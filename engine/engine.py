@@ -8,7 +8,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from engine.answer import answer
@@ -65,7 +65,7 @@ class Engine:
         self._settings = settings
         self._commands: queue.SimpleQueue[Command | _Action] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="stoker-engine", daemon=True)
-        self._telemetry = Telemetry(time.time)
+        self._telemetry = Telemetry(time.time, settings.trace)
         self._started_s = time.monotonic()
         self._snapshot = EngineSnapshot(time=time.time())
         self._published_s = 0.0
@@ -141,6 +141,7 @@ class Engine:
         )
         model = self._loaded.model_row
         seconds = time.monotonic() - began_s
+        self._telemetry.loaded(seconds)
         self._telemetry.note(
             "load", f"{model.model_id} in {seconds:.1f} s, batching {model.batching}"
         )
@@ -231,7 +232,14 @@ class Engine:
         try:
             return self._core.submit(command)
         except StokerError as error:
-            self._telemetry.note("reject", f"{command.request.agent_id or 'new agent'}: {error}")
+            request = command.request
+            self._telemetry.note(
+                "reject",
+                f"{request.agent_id or 'new agent'}: {error}",
+                request_id=request.request_id,
+                agent=request.agent_id,
+                num_prompt_tokens=len(request.prompt_token_ids),
+            )
             raise
 
     def _begin_drain(self, drain_s: float) -> None:
@@ -266,10 +274,23 @@ class Engine:
 
     def _die(self, reason: str) -> None:
         self._telemetry.note("error", f"the engine stopped: {reason}", "error")
-        if self._loaded is not None:
-            self._loaded.core.abort_all(EngineFailedError(reason))
-            self._close()
-        self._set_status(EngineStatus.FAILED, reason)
+        self._status, self._status_text = EngineStatus.FAILED, reason
+        try:
+            if self._loaded is not None:
+                self._loaded.core.abort_all(EngineFailedError(reason))
+                self._close()
+            self._set_status(EngineStatus.FAILED, reason)
+        except Exception as error:
+            # What has failed may fail again on the way out; that it has must be seen all the same.
+            self._telemetry.note("error", f"the engine's end failed too: {error!r}", "error")
+            self._snapshot = replace(
+                self._snapshot,
+                step=self._num_steps + 1,
+                time=time.time(),
+                status=EngineStatus.FAILED,
+                status_text=reason,
+                events=self._telemetry.events,
+            )
 
     def _refuse_pending(self) -> None:
         """Answers commands that nobody will take any more."""

@@ -22,6 +22,7 @@ from engine.cache.reply import ReplyTokens
 from engine.cache.spec import CacheSpec
 from engine.cache.turn_history import TurnHistory
 from engine.read_ahead import Post, ReadAhead
+from engine.trace import Note
 
 _SHORT_LIVED = "short_lived"
 """Beside the numbers of a last turn: whether the agent was there for that turn only."""
@@ -54,7 +55,7 @@ class Persistence:
         *,
         make_room: Callable[[int], bool],
         post: Post,
-        note: Callable[[str, str], None],
+        note: Note,
         clocks: tuple[Callable[[], float], Callable[[], float]],
     ) -> None:
         """Wires the parts.

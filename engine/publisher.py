@@ -68,6 +68,7 @@ def pool_row(pool: BlockPool, agents: AgentStore, blocks: BlockMap) -> PoolRow:
         num_running_blocks=blocks.num_running,
         num_withheld_blocks=pool.num_withheld_blocks,
         num_evictions=agents.num_evictions,
+        num_evicted_blocks=pool.num_evicted_blocks,
         bytes_used=num_used * pool.block_bytes,
         bytes_budget=pool.num_total_blocks * pool.block_bytes,
         block_states=blocks.states,
@@ -88,6 +89,8 @@ def disk_row(persistence: Persistence | None) -> DiskRow:
         num_blocks=stats.num_blocks,
         num_pending=stats.num_pending,
         num_quarantined=stats.num_quarantined,
+        num_evicted_blocks=stats.num_evicted,
+        write_durations=stats.write_durations,
     )
 
 

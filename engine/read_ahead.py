@@ -18,6 +18,7 @@ from engine.cache.spec import CacheSpec
 from engine.errors import AgentBusyError, NotOnDiskError
 from engine.reads import Reads
 from engine.sequence import Sequence
+from engine.trace import Note, whose
 from engine.turn_timer import Phase
 
 MIN_PARTIAL_TOKENS = 16
@@ -45,7 +46,7 @@ class ReadAhead:
         *,
         make_room: Callable[[int], bool],
         post: Post,
-        note: Callable[[str, str], None],
+        note: Note,
         clock: Callable[[], float],
     ) -> None:
         """Wires the parts.
@@ -185,6 +186,9 @@ class ReadAhead:
             self._note(
                 "restore",
                 f"{sequence.agent.agent_id}: {num_tokens} tokens from disk in {seconds:.2f} s",
+                **whose(sequence),
+                num_tokens=num_tokens,
+                seconds=round(seconds, 6),
             )
         # Without its checkpoint the rest is of no use, but an earlier one may be there.
         is_cut_short = arrival.is_cut and arrival.has_room

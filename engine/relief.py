@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import islice
 from typing import Protocol
 
@@ -12,14 +12,12 @@ from engine.cache.agents import AgentStore
 from engine.cache.block import KVBlock
 from engine.cache.pool import BlockPool
 from engine.sequence import Sequence
+from engine.trace import Note
 
 MAX_LOOKS = 64
 """So many of the oldest blocks are looked at for one that is on disk."""
 MAX_AGENT_LOOKS = 8
 """And so many of the oldest agents."""
-
-Note = Callable[[str, str], None]
-"""Takes an event: kind and text."""
 
 
 class Keeper(Protocol):
@@ -102,7 +100,9 @@ class Relief:
             if agent.block_table and not agent.pinned:
                 if self.keeper is not None:
                     self._is_made_safe(agent)
-                self._note("evict", f"{agent.agent_id}: {len(agent.token_ids)} tokens (for room)")
+                self._tell(
+                    agent, len(agent.token_ids), f"{len(agent.token_ids)} tokens", "for room"
+                )
                 self._agents.store(agent, [], ())
         while (idle := self._agent_to_evict()) is not None:
             self._evict(idle, "oldest, for room")
@@ -163,7 +163,14 @@ class Relief:
         """Takes the cache of the agent that was active longest ago."""
         num_tokens = len(agent.token_ids)
         num_bytes = self._agents.evict(agent)
+        size = f"{num_tokens} tokens, {num_bytes / 1e6:.0f} MB"
+        self._tell(agent, num_tokens, size, reason)
+
+    def _tell(self, agent: Agent, num_tokens: int, size: str, reason: str) -> None:
         self._note(
             "evict",
-            f"{agent.agent_id}: {num_tokens} tokens, {num_bytes / 1e6:.0f} MB ({reason})",
+            f"{agent.agent_id}: {size} ({reason})",
+            agent=agent.agent_id,
+            num_tokens=num_tokens,
+            reason=reason,
         )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from engine.cache.disk.folder_lock import FolderLock
 from engine.cache.quantisation import KVQuantisation
 from engine.scheduler import SchedulerLimits
+from engine.trace import TraceSink
 
 if TYPE_CHECKING:
     from engine.models.catalog import ModelSource
@@ -59,6 +60,7 @@ class EngineSettings:
         disk: Where caches survive a restart; None keeps them in memory only.
         quantisation: How keys and values of full attention are kept; None for lossless.
         limits: Bounds of the scheduler.
+        trace: Takes a record of every decision; None where nobody wants them.
     """
 
     find_model: Callable[[Progress], ModelSource]
@@ -68,3 +70,4 @@ class EngineSettings:
     disk: DiskSettings | None = None
     quantisation: KVQuantisation | None = None
     limits: SchedulerLimits = field(default_factory=SchedulerLimits)
+    trace: TraceSink | None = None

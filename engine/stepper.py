@@ -27,6 +27,7 @@ from engine.scheduler import Scheduler
 from engine.sequence import Sequence, SequenceStatus
 from engine.shortage import Shortage
 from engine.telemetry import Telemetry
+from engine.trace import loss, whose
 from engine.turn_timer import Phase
 
 
@@ -97,6 +98,9 @@ class Stepper:
             if sequence.num_generated_tokens == 0 or sequence.avoids_cache:
                 self._explainer.begin(sequence)
             sequence.timer.enter(Phase.PREFILL, self._clock())
+            self._telemetry.trace.admitted(
+                sequence, self._clock(), len(scheduler.running), len(scheduler.waiting)
+            )
             if sequence.started_s is None:
                 self._start(sequence)
             if sequence.num_remaining_tokens <= 1 and sequence.output.max_tokens:
@@ -138,7 +142,12 @@ class Stepper:
             self.fail(sequence, error)
             return
         self._telemetry.note(
-            "preempt", f"{youngest.agent.agent_id} waits for {sequence.agent.agent_id}", "warning"
+            "preempt",
+            f"{youngest.agent.agent_id} waits for {sequence.agent.agent_id}",
+            "warning",
+            **whose(youngest),
+            num_computed_tokens=youngest.num_computed_tokens,
+            waits_for=sequence.request.request_id,
         )
         self.interrupt(youngest)
 
@@ -162,6 +171,7 @@ class Stepper:
         now_s = self._clock()
         self.reading.decode_s = now_s - began_s
         self._telemetry.decoded(now_s, len(decoding), now_s - began_s)
+        self._telemetry.trace.decoded(len(decoding), now_s - began_s)
         for sequence, token_id in zip(decoding, chosen, strict=True):
             try:
                 self._append(sequence, token_id, now_s)
@@ -215,8 +225,14 @@ class Stepper:
         """Counts a prompt that was taken in, and says why known tokens were computed again."""
         self._explainer.settle(sequence)
         self._telemetry.prompted(sequence.miss)
-        if sequence.miss.num_lost_tokens:
-            self._telemetry.note("miss", f"{sequence.agent.agent_id}: {sequence.miss.words}")
+        miss = sequence.miss
+        if miss.num_lost_tokens:
+            self._telemetry.note(
+                "miss",
+                f"{sequence.agent.agent_id}: {miss.words}",
+                **whose(sequence),
+                **loss(miss),
+            )
 
     def _prefill(self) -> None:
         sequence = self.scheduler.next_prefill(self._clock())
@@ -230,6 +246,8 @@ class Stepper:
         if sequence.num_generated_tokens == 0:
             sequence.num_cached_tokens += num_known
             self._explainer.found(sequence, start, num_known)
+        if num_known:
+            self._telemetry.trace.matched(sequence, num_known)
         # The last token's logits are needed, so it goes with the next decode step.
         num_due = sequence.num_remaining_tokens - 1
         if num_due > 0:
@@ -262,6 +280,7 @@ class Stepper:
         self._residency.share_computed_block(sequence)
         self.scheduler.observe_prefill(num_tokens, now_s - began_s)
         self._telemetry.prefilled(now_s, num_tokens, now_s - began_s)
+        self._telemetry.trace.sliced(sequence, num_tokens, now_s - began_s, num_decoding)
         self.reading.slice_tokens = num_tokens
         self.reading.stall_ms = (now_s - began_s) * 1000 if num_decoding else 0.0
 
@@ -281,6 +300,7 @@ class Stepper:
         sequence.turn_number = mark.number
         self._agents.end_turn(agent, now_s, sequence.request.prompt_token_ids, mark)
         self._telemetry.turn_finished()
+        self._telemetry.trace.finished(sequence, reason)
         self.scheduler.observe_end(now_s)
         if sequence.started_s is not None:
             agent.last_turn = _last_turn(sequence)
@@ -322,15 +342,25 @@ class Stepper:
         self._telemetry.note(
             "abort",
             f"{sequence.agent.agent_id}: {reason} after {sequence.num_generated_tokens} tokens",
+            **whose(sequence),
         )
         self._finish(sequence, FinishReason.ABORTED)
 
     def fail(self, sequence: Sequence, error: StokerError) -> None:
         """Ends a sequence with an error; nothing it computed is kept."""
-        self._telemetry.note("error", f"{sequence.agent.agent_id}: {error}", "error")
+        text = f"{sequence.agent.agent_id}: {error}"
+        self._telemetry.note("error", text, "error", **whose(sequence))
         # What a failed step left behind is not to be trusted.
         sequence.num_computed_tokens = 0
         self._finish(sequence, FinishReason.ERROR, error)
+
+    def fail_somehow(self, sequence: Sequence, error: StokerError) -> None:
+        """Ends a sequence with an error in a state that may be broken: its client hears of it."""
+        try:
+            self.fail(sequence, error)
+        except Exception as failure:
+            self._telemetry.note("error", f"a turn could not be taken apart: {failure!r}", "error")
+            self._send(sequence, FinishReason.ERROR, error)
 
 
 def _last_turn(sequence: Sequence) -> LastTurn:

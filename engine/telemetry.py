@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable
 
+from engine.durations import LOAD_BOUNDS_S, Durations
 from engine.snapshot import EngineEvent, MissRow, ThroughputRow
+from engine.trace import Fact, Trace, TraceSink
 
 WINDOW_S = 5.0
 """Rates are averages over this many seconds."""
 NUM_TTFT_SAMPLES = 200
 NUM_EVENTS = 200
+_LEVELS = {"warning": logging.WARNING, "error": logging.ERROR}
+log = logging.getLogger("stoker.engine")
+# Where nobody has set logging up, warnings must not come out on the terminal.
+log.addHandler(logging.NullHandler())
 
 
 class RateWindow:
@@ -52,13 +59,17 @@ class RateWindow:
 class Telemetry:
     """Rates and totals of one engine. Belongs to the engine's thread."""
 
-    def __init__(self, wall_clock: Callable[[], float]) -> None:
+    def __init__(
+        self, wall_clock: Callable[[], float], trace_sink: TraceSink | None = None
+    ) -> None:
         """Starts with nothing measured.
 
         Args:
             wall_clock: Seconds since the epoch, for events.
+            trace_sink: Takes a record of every decision; None where nobody wants them.
         """
         self.wall_clock = wall_clock
+        self.trace = Trace(trace_sink, wall_clock)
         self._prefill = RateWindow()
         self._decode = RateWindow()
         self._ttft_s: deque[float] = deque(maxlen=NUM_TTFT_SAMPLES)
@@ -70,6 +81,7 @@ class Telemetry:
         self._num_lost_tokens = 0
         self._num_generated_tokens = 0
         self._num_turns = 0
+        self._loads = Durations(LOAD_BOUNDS_S)
 
     @property
     def num_events(self) -> int:
@@ -81,14 +93,30 @@ class Telemetry:
         """The newest events, oldest first."""
         return tuple(self._events)
 
-    def note(self, kind: str, text: str, level: str = "info") -> None:
-        """Adds an event."""
+    def note(self, kind: str, text: str, level: str = "info", /, **facts: Fact) -> None:
+        """Adds an event, to the log and the trace too.
+
+        Args:
+            kind: One word.
+            text: One line for people.
+            level: ``info``, ``warning`` or ``error``.
+            facts: What it was based on, for programs; ``request_id`` is the request it came with.
+        """
         self._num_events += 1
+        request_id = str(facts.get("request_id", ""))
         self._events.append(
             EngineEvent(
-                number=self._num_events, time=self.wall_clock(), kind=kind, text=text, level=level
+                number=self._num_events,
+                time=self.wall_clock(),
+                kind=kind,
+                text=text,
+                level=level,
+                request_id=request_id,
             )
         )
+        fields = {"kind": kind, **facts}
+        log.log(_LEVELS.get(level, logging.INFO), "%s: %s", kind, text, extra={"fields": fields})
+        self.trace.write(kind, **{"text": text, "level": level, **facts})
 
     def prefilled(self, now_s: float, num_tokens: int, seconds: float) -> None:
         """A prefill slice was run."""
@@ -114,6 +142,10 @@ class Telemetry:
         """A turn ended, however."""
         self._num_turns += 1
 
+    def loaded(self, seconds: float) -> None:
+        """A model was loaded, and serves."""
+        self._loads.add(seconds)
+
     def row(self, now_s: float, pool_use: float = 0.0) -> ThroughputRow:
         """Rates and totals now.
 
@@ -134,6 +166,7 @@ class Telemetry:
             num_generated_tokens=self._num_generated_tokens,
             num_turns=self._num_turns,
             pool_use=pool_use,
+            load_durations=self._loads.row,
         )
 
 

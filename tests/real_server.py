@@ -31,6 +31,7 @@ class RealServer:
             home: Where it keeps its things.
             settings: Environment variables without their prefix, as in ``API_KEY``.
         """
+        self.home = home
         port = free_port()
         variables = {f"STOKER_{name}": value for name, value in settings.items()}
         self.process = subprocess.Popen(

@@ -18,8 +18,20 @@ def _reply(snapshot: EngineSnapshot, is_ok: bool) -> Response:
         "text": snapshot.status_text,
         "progress": snapshot.progress,
         "model": snapshot.model,
+        "disk": _disk(snapshot),
     }
     return JSONResponse(body, status_code=200 if is_ok else 503)
+
+
+def _disk(snapshot: EngineSnapshot) -> str:
+    """Whether caches survive a restart now; a Stoker without that serves all the same.
+
+    The reason may name places on this machine, and who asks here needs no key.
+    """
+    disk = snapshot.disk
+    if disk.is_on:
+        return "on"
+    return "off" if disk.reason_off else "not wanted"
 
 
 def health_router(engine: EngineFace) -> APIRouter:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from structlog.contextvars import bound_contextvars
 
 from app.api.errors import CLIENT_GONE_STATUS
 from app.logs import printable
@@ -23,6 +25,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MAX_LOGGED_PATH_CHARS = 300
 _RECORD = "stoker.record"
+_LINE_BEGINS_WITH = ("request_id", "method", "path", "status")
 _QUIET_PATHS = ("/", "/metrics", "/admin/state", "/api/hello")
 log = logging.getLogger("stoker.api.request")
 
@@ -107,14 +110,15 @@ class Telemetry:
                 record.is_answered = True
             await send(message)
 
-        try:
-            await self._app(scope, receive, send_with_id)
-        except Exception as error:
-            if not record.is_answered:
-                raise  # the server has to break off the reply
-            log.exception("%s failed: %r", record.request_id, error)
-        finally:
-            self._write_down(scope, record)
+        with bound_contextvars(request_id=record.request_id):
+            try:
+                await self._app(scope, receive, send_with_id)
+            except Exception as error:
+                if not record.is_answered:
+                    raise  # the server has to break off the reply
+                log.exception("%s failed: %r", record.request_id, error)
+            finally:
+                self._write_down(scope, record)
 
     def _write_down(self, scope: Scope, record: RequestRecord) -> None:
         status = CLIENT_GONE_STATUS if record.is_client_gone else record.status or 500
@@ -122,16 +126,14 @@ class Telemetry:
         self._metrics.requests.labels(record.model_id, str(status)).inc()
         if record.usage is not None:
             self._metrics.turn_duration_s.observe(duration_s)
+            self._metrics.queue_s.observe(record.usage.queue_s)
         path: str = scope["path"]
         is_quiet = path.startswith("/health/") or (status < 400 and path in _QUIET_PATHS)
         level = logging.DEBUG if is_quiet else logging.INFO
-        log.log(
-            level,
-            "%s",
-            _line(
-                scope["method"], printable(path[:MAX_LOGGED_PATH_CHARS]), status, duration_s, record
-            ),
+        fields = _fields(
+            scope["method"], printable(path[:MAX_LOGGED_PATH_CHARS]), status, duration_s, record
         )
+        log.log(level, "%s", _line(fields), extra={"fields": fields})
 
 
 def _headers_of(record: RequestRecord) -> list[tuple[bytes, bytes]]:
@@ -144,50 +146,68 @@ def _headers_of(record: RequestRecord) -> list[tuple[bytes, bytes]]:
     return headers
 
 
-def _line(method: str, path: str, status: int, duration_s: float, record: RequestRecord) -> str:
-    parts = [f"{record.request_id} {method} {path} {status} {duration_s:.3f}s"]
-    parts += _who_fields(record)
+def _fields(
+    method: str, path: str, status: int, duration_s: float, record: RequestRecord
+) -> dict[str, Any]:
+    """What the log says of a request; what there is nothing to say of is left out."""
+    fields: dict[str, Any] = {
+        "request_id": record.request_id,
+        "method": method,
+        "path": path,
+        "status": status,
+        "duration_s": round(duration_s, 6),
+        "key": record.namespace,
+        "model": record.model_id,
+        "asked": record.asked_model,
+        "agent": record.agent_id,
+    }
     if record.usage is not None:
-        usage = record.usage
-        parts.append(
-            f"prompt={usage.num_prompt_tokens} cached={usage.num_cached_tokens} "
-            f"generated={usage.num_generated_tokens} queue={usage.queue_s:.3f}s"
-        )
-        if usage.miss.num_prompt_tokens:
-            parts.append(_miss_fields(usage.miss))
-        if usage.ttft_s is not None:
-            parts.append(f"ttft={usage.ttft_s:.3f}s")
+        fields |= _usage_fields(record.usage)
     if record.gaps:
-        parts.append(f"gaps={len(record.gaps)} {record.gaps[0][:MAX_LOGGED_PATH_CHARS]!r}")
-    if record.error:
-        parts.append(f"error={record.error!r}")
-    return " ".join(parts)
+        fields |= {"gaps": len(record.gaps), "first_gap": record.gaps[0][:MAX_LOGGED_PATH_CHARS]}
+    fields["error"] = record.error
+    return {name: value for name, value in fields.items() if value not in ("", None)}
 
 
-def _who_fields(record: RequestRecord) -> Iterator[str]:
-    """Whose request it was, and what has answered it."""
-    if record.namespace:
-        yield f"key={record.namespace}"
-    if record.model_id:
-        yield f"model={record.model_id!r}"
-    if record.asked_model:
-        yield f"asked={record.asked_model!r}"
-    if record.agent_id:
-        yield f"agent={record.agent_id!r}"
+def _usage_fields(usage: Usage) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "prompt": usage.num_prompt_tokens,
+        "cached": usage.num_cached_tokens,
+        "generated": usage.num_generated_tokens,
+        "queue_s": usage.queue_s,
+    }
+    if usage.miss.num_prompt_tokens:
+        fields |= _miss_fields(usage.miss)
+    return {**fields, "ttft_s": usage.ttft_s}
 
 
-def _miss_fields(miss: MissRow) -> str:
+def _miss_fields(miss: MissRow) -> dict[str, Any]:
     """Where the prompt's tokens came from and, where known ones were lost, why."""
-    fields = [
-        f"hot={miss.num_hot_tokens} warm={miss.num_warm_tokens} "
-        f"lost={miss.num_lost_tokens} new={miss.num_new_tokens}"
-    ]
+    fields: dict[str, Any] = {
+        "hot": miss.num_hot_tokens,
+        "warm": miss.num_warm_tokens,
+        "lost": miss.num_lost_tokens,
+        "new": miss.num_new_tokens,
+    }
     if miss.is_miss:
-        fields.append(f"miss={miss.cause.value!r}")
-        if miss.part:
-            fields.append(f"part={miss.part!r}")
-        if miss.changed_token is not None:
-            fields.append(f"changed_at={miss.changed_token}")
-        if miss.lost_s is not None:
-            fields.append(f"lost_s={miss.lost_s:.3f}")
-    return " ".join(fields)
+        fields |= {
+            "miss": miss.cause.value,
+            "part": miss.part,
+            "changed_at": miss.changed_token,
+            "lost_s": miss.lost_s,
+        }
+    return fields
+
+
+def _line(fields: Mapping[str, Any]) -> str:
+    """The fields for people: the first without their names, texts from outside in quotes."""
+    words = [str(fields[name]) for name in _LINE_BEGINS_WITH]
+    words.append(f"{fields['duration_s']:.3f}s")
+    named = (name for name in fields if name not in (*_LINE_BEGINS_WITH, "duration_s", "key"))
+    if "key" in fields:
+        words.append(f"key={fields['key']}")
+    return " ".join([*words, *(f"{name}={_word(fields[name])}" for name in named)])
+
+
+def _word(value: object) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else repr(value)

@@ -37,6 +37,7 @@ class BlockPool:
         self.num_idle_blocks = 0
         self.num_pinned_blocks = 0
         self.num_withheld_blocks = 0
+        self.num_evicted_blocks = 0
         self.choose_victim: ChooseVictim = _oldest
         self.give_up_spare: Callable[[], None] = _nothing
         self.changed: set[int] = set()
@@ -238,6 +239,7 @@ class BlockPool:
                 num_dropped += block.num_slots
                 self._num_cached -= block.num_slots
                 self._free_content(block)
+        self.num_evicted_blocks += num_dropped
         return num_dropped
 
     def _free_content(self, block: KVBlock) -> None:

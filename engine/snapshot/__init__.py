@@ -6,6 +6,7 @@ only (numbers, strings, tuples, bytes), never arrays or live objects.
 
 from engine.snapshot.agent import AgentRow, AgentStatus, TurnRow, TurnTimes
 from engine.snapshot.batch import BatchRow, ThroughputRow
+from engine.snapshot.durations import DurationsRow
 from engine.snapshot.event import EngineEvent
 from engine.snapshot.json_form import (
     FormatError,
@@ -37,6 +38,7 @@ __all__ = [
     "BlockState",
     "DeviceRow",
     "DiskRow",
+    "DurationsRow",
     "EngineEvent",
     "EngineSnapshot",
     "EngineStatus",

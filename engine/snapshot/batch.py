@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from engine.snapshot.durations import DurationsRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +50,7 @@ class ThroughputRow:
         num_generated_tokens: Tokens generated so far.
         num_turns: Turns finished so far.
         pool_use: Share of the pool that agents and sequences hold now, 0-1.
+        load_durations: How long models took from the decision to load one until it served.
     """
 
     prefill_tok_s: float = 0.0
@@ -61,3 +64,4 @@ class ThroughputRow:
     num_generated_tokens: int = 0
     num_turns: int = 0
     pool_use: float = 0.0
+    load_durations: DurationsRow = field(default_factory=DurationsRow)

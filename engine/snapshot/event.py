@@ -15,6 +15,7 @@ class EngineEvent:
         kind: One word: load, evict, pin, miss, abort, reject, fallback, alias, error, ...
         text: One line for people.
         level: ``info``, ``warning`` or ``error``.
+        request_id: The request it came with; empty where it came with none.
     """
 
     number: int
@@ -22,3 +23,4 @@ class EngineEvent:
     kind: str
     text: str
     level: str = "info"
+    request_id: str = ""

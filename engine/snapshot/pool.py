@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
+
+from engine.snapshot.durations import DurationsRow
 
 
 class BlockState(IntEnum):
@@ -45,6 +47,7 @@ class PoolRow:
         num_running_blocks: Blocks held by sequences that generate.
         num_withheld_blocks: Blocks that are kept free because there is no memory for them now.
         num_evictions: Agents evicted so far.
+        num_evicted_blocks: Slots of blocks that left memory so far although they were reusable.
         bytes_used: Bytes of all blocks that are not free.
         bytes_budget: Bytes of the whole pool.
         block_states: See above.
@@ -60,6 +63,7 @@ class PoolRow:
     num_running_blocks: int = 0
     num_withheld_blocks: int = 0
     num_evictions: int = 0
+    num_evicted_blocks: int = 0
     bytes_used: int = 0
     bytes_budget: int = 0
     block_states: bytes = b""
@@ -117,6 +121,8 @@ class DiskRow:
         num_pending: Blocks that wait to be written.
         num_quarantined: Files that were set aside since the start because they were not what was
             written.
+        num_evicted_blocks: Blocks removed for room since the start.
+        write_durations: How long blocks took to be durable.
     """
 
     is_on: bool = False
@@ -126,3 +132,5 @@ class DiskRow:
     num_blocks: int = 0
     num_pending: int = 0
     num_quarantined: int = 0
+    num_evicted_blocks: int = 0
+    write_durations: DurationsRow = field(default_factory=DurationsRow)

@@ -6,7 +6,7 @@ import pytest
 
 from app.api.admin import StatePage
 from engine.commands import AbortAgent, EvictAgent, EvictIdle, PauseAgent, PinAgent
-from engine.snapshot import AgentRow, EngineStatus, from_json
+from engine.snapshot import AgentRow, DiskRow, EngineStatus, from_json
 from tests.api.conftest import Served
 
 
@@ -242,6 +242,28 @@ def test_health(served: Served, status: EngineStatus, live: int, ready: int, sta
     assert reply.status_code == ready
     assert reply.json()["status"] == status.value
     assert served.http.get("/health/startup").status_code == startup
+
+
+def test_health_tells_a_disk_that_takes_nothing_and_goes_on(served: Served) -> None:
+    assert served.http.get("/health/ready").json()["disk"] == "on"
+    snapshot = served.engine.snapshot
+    served.engine.snapshot = replace(snapshot, disk=DiskRow(reason_off="the disk is full"))
+    reply = served.http.get("/health/ready")
+    assert (reply.status_code, reply.json()["disk"]) == (200, "off")
+    served.engine.snapshot = replace(snapshot, disk=DiskRow())
+    assert served.http.get("/health/ready").json()["disk"] == "not wanted"
+
+
+def test_an_engine_that_failed_answers_turns_with_503_and_the_reason(served: Served) -> None:
+    served.engine.set_status(EngineStatus.FAILED, "the device is gone")
+    body = {"max_tokens": 5, "messages": [{"role": "user", "content": "hi"}]}
+    for path in ("/v1/messages", "/v1/chat/completions"):
+        reply = served.http.post(path, json=body)
+        assert reply.status_code == 503
+        assert "the device is gone" in reply.text
+        assert int(reply.headers["retry-after"]) >= 1
+    assert served.http.get("/health/live").json()["text"] == "the device is gone"
+    assert 'stoker_engine_status{status="failed"} 1.0' in served.http.get("/metrics").text
 
 
 def test_knocking_is_answered(served: Served) -> None:

@@ -252,4 +252,5 @@ def test_what_is_not_enforced_is_said(served: Served, caplog: pytest.LogCaptureF
         ("schema", "warning", "the schema of tool 'a\\x1b': these keywords are not enforced: not"),
         ("schema", "warning", "another"),
     ]
-    assert caplog.text.count("gaps=2 \"the schema of tool 'a") == 2
+    line = "gaps=2 first_gap=\"the schema of tool 'a"
+    assert served.engine.wait_for(lambda: caplog.text.count(line) == 2)

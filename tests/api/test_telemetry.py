@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import logging
 import stat
 from collections.abc import Iterator
@@ -9,8 +10,10 @@ from typing import Any
 import pytest
 from _pytest.logging import LogCaptureHandler
 from prometheus_client.parser import text_string_to_metric_families
+from structlog.contextvars import bound_contextvars
 
 from app.logs import LogRing, set_up_logging
+from engine.telemetry import Telemetry
 from tests.api.conftest import Serve, Served
 from tests.api.word_engine import MODEL_ID, Script
 
@@ -129,6 +132,12 @@ def test_metrics_show_the_snapshot(served: Served) -> None:
     assert metrics["stoker_agents", (("status", "decoding"),)] == 1
     assert metrics["stoker_agents_pinned", ()] == 1
     assert metrics["stoker_agent_evictions_total", ()] == 2
+    assert metrics["stoker_evicted_blocks_total", (("tier", "hot"),)] == 7
+    assert metrics["stoker_evicted_blocks_total", (("tier", "warm"),)] == 3
+    assert metrics["stoker_persist_duration_seconds_bucket", (("le", "0.1"),)] == 5
+    assert metrics["stoker_persist_duration_seconds_bucket", (("le", "+Inf"),)] == 6
+    assert metrics["stoker_persist_duration_seconds_sum", ()] == 0.5
+    assert metrics["stoker_model_load_duration_seconds_count", ()] == 2
     assert metrics["stoker_agents", (("status", "warm"),)] == 1
     assert metrics["stoker_disk_on", ()] == 1
     assert metrics["stoker_disk_used_bytes", ()] == 50
@@ -160,6 +169,7 @@ def test_metrics_count_requests_and_times(serve: Serve) -> None:
     assert metrics["stoker_http_requests_total", ok] == 2
     assert metrics["stoker_http_requests_total", (("model", ""), ("status", "400"))] == 1
     assert metrics["stoker_time_to_first_token_seconds_count", ()] == 2
+    assert metrics["stoker_queue_wait_seconds_count", ()] == 2
     assert 0.2 < metrics["stoker_time_to_first_token_seconds_sum", ()] < 1.0
     assert 1 <= metrics["stoker_inter_token_seconds_count", ()] <= 8
     text = served.http.get("/metrics").text
@@ -180,3 +190,69 @@ def test_a_model_name_cannot_break_the_metrics_or_the_headers(serve: Serve) -> N
     assert served.engine.wait_for(
         lambda: any(("model", odd) in labels for _, labels in metrics_of(served))
     )
+
+
+@pytest.fixture
+def json_log(ring: LogRing, tmp_path: Path) -> Path:
+    """The log file, one JSON object a line."""
+    assert ring.lines == ()
+    set_up_logging(tmp_path / "json", "info", "json")
+    return tmp_path / "json" / "stoker.log"
+
+
+def objects(path: Path) -> list[dict[str, Any]]:
+    entries = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    return [entry for entry in entries if entry["logger"].startswith("stoker.")]
+
+
+def test_a_log_for_programs_has_an_object_for_each_request(serve: Serve, json_log: Path) -> None:
+    served = serve()
+    body = {"model": "", "max_tokens": 9, "messages": [USER]}
+    reply = served.http.post("/v1/messages", json=body, headers={"X-Agent-ID": "repo-a"})
+    assert served.engine.wait_for(lambda: len(objects(json_log)) == 1)
+    (entry,) = objects(json_log)
+    assert entry["request_id"] == reply.headers["request-id"]
+    assert entry["logger"] == "stoker.api.request"
+    assert entry["level"] == "info"
+    assert (entry["method"], entry["path"], entry["status"]) == ("POST", "/v1/messages", 200)
+    assert (entry["agent"], entry["model"]) == ("repo-a", MODEL_ID)
+    assert (entry["prompt"], entry["cached"], entry["generated"]) == (32, 7, 5)
+    assert (entry["miss"], entry["changed_at"], entry["lost_s"]) == ("changed text", 7, 0.25)
+    assert 0 < entry["duration_s"] < 10
+    assert entry["time"].endswith("+00:00")
+    assert "secret" not in json_log.read_text("utf-8")
+
+
+def test_a_log_for_programs_keeps_errors_on_one_line(json_log: Path) -> None:
+    log = logging.getLogger("stoker.test")
+    with bound_contextvars(request_id="req_1"):
+        try:
+            raise ValueError("three\nfour")
+        except ValueError:
+            log.exception("five\n%s", "\x1b[31m")
+    log.info("plain", extra={"fields": {"kind": "evict", "num_tokens": 7}})
+    failure, plain = objects(json_log)
+    assert (failure["event"], failure["request_id"]) == ("five\n\x1b[31m", "req_1")
+    assert "ValueError: three" in failure["exception"]
+    assert "\x1b" not in json_log.read_text("utf-8")
+    assert (plain["event"], plain["kind"], plain["num_tokens"]) == ("plain", "evict", 7)
+
+
+def test_what_is_logged_while_a_request_is_served_has_its_id(ring: LogRing, tmp_path: Path) -> None:
+    with bound_contextvars(request_id="req_7"):
+        logging.getLogger("stoker.test").warning("half way")
+    logging.getLogger("stoker.test").warning("no request")
+    logging.getLogger("stoker.test").warning("told", extra={"fields": {"request_id": "req_8"}})
+    lines = (tmp_path / "logs" / "stoker.log").read_text("utf-8").splitlines()
+    assert [line.partition("stoker.test ")[2] for line in lines] == [
+        "half way req_7",
+        "no request",
+        "told req_8",
+    ]
+
+
+def test_an_event_of_the_engine_is_in_the_log(ring: LogRing) -> None:
+    Telemetry(lambda: 0.0).note("evict", "repo-a: 7 tokens", "warning", request_id="req_9")
+    assert [(line.level, line.source, line.text) for line in ring.lines] == [
+        ("warning", "stoker.engine", "evict: repo-a: 7 tokens")
+    ]

@@ -50,7 +50,6 @@ from engine.snapshot import (
     BatchRow,
     BlockRow,
     DeviceRow,
-    DiskRow,
     EngineEvent,
     EngineSnapshot,
     EngineStatus,
@@ -58,9 +57,9 @@ from engine.snapshot import (
     MissRow,
     ModelRow,
     PoolRow,
-    ThroughputRow,
 )
 from tests.api.byte_chat_format import MAX_CONTEXT_TOKENS, ByteChatFormat
+from tests.api.rows import DISK, THROUGHPUT
 
 MODEL_ID = "tiny-words"
 NUM_CACHED_TOKENS = 7
@@ -84,21 +83,13 @@ SERVING_SNAPSHOT = EngineSnapshot(
         bytes_used=30,
         bytes_budget=40,
         num_evictions=2,
+        num_evicted_blocks=7,
         block_states=b"\0\1\2\3",
         block_owners=b"\xff\0\0\0",
     ),
-    disk=DiskRow(
-        is_on=True, bytes_used=50, bytes_budget=80, num_blocks=5, num_pending=2, num_quarantined=1
-    ),
+    disk=DISK,
     batch=BatchRow(num_running=3, num_waiting=2),
-    throughput=ThroughputRow(
-        num_prompt_tokens=1000,
-        num_cached_tokens=700,
-        num_restored_tokens=200,
-        num_lost_tokens=60,
-        num_generated_tokens=99,
-        num_turns=5,
-    ),
+    throughput=THROUGHPUT,
     agents=(
         AgentRow(agent_id="repo-a", num_prompt_tokens=10, num_cached_tokens=5, miss=MISS),
         AgentRow(agent_id="session/sub", status=AgentStatus.DECODING, pinned=True),

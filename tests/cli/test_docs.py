@@ -5,7 +5,18 @@ import subprocess
 import sys
 from pathlib import Path
 
-from docs.generate import DASHBOARD, INTERFACE, PAGE, interface, with_actions, with_table
+from docs.generate import (
+    DASHBOARD,
+    INTERFACE,
+    MONITORING,
+    PAGE,
+    REFERENCE,
+    interface,
+    reference,
+    with_actions,
+    with_metrics,
+    with_table,
+)
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -26,6 +37,14 @@ def test_dashboard_page_is_what_the_registry_says() -> None:
 
 def test_interface_is_what_the_code_says() -> None:
     assert INTERFACE.read_text("utf-8") == interface(), "run `make docs`"
+
+
+def test_reference_and_metrics_are_what_the_code_says() -> None:
+    page = MONITORING.read_text("utf-8")
+
+    assert REFERENCE.read_text("utf-8") == reference(INTERFACE.read_text("utf-8"))
+    assert with_metrics(page) == page, "run `make docs`"
+    assert "`stoker_evicted_blocks_total` | counter | `tier`" in page
 
 
 def test_every_command_is_in_the_command_line_page() -> None:

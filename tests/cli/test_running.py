@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -125,6 +126,33 @@ def test_serve_says_where_and_ends_cleanly_on_a_signal() -> None:
 
     assert server.returncode == 0
     assert errors == ""
+
+
+@pytest.mark.usefixtures("ready_home")
+def test_an_engine_that_fails_ends_serve_with_2_and_says_why() -> None:
+    broken = (
+        "import sys; from app.cli import main; from engine.runtime.runner import ModelRunner\n"
+        "ModelRunner.decode = lambda self, rows: 1 / 0\n"
+        "sys.exit(main(['serve', '--port', '0']))"
+    )
+    server = subprocess.Popen(
+        [sys.executable, "-c", broken], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert server.stdout is not None
+    url = next((line.split()[-1] for line in server.stdout if " serving " in line), "")
+    body = json.dumps({"max_tokens": 5, "messages": [{"role": "user", "content": "hi"}]})
+    request = urllib.request.Request(
+        f"{url}/v1/messages", body.encode(), {"content-type": "application/json"}
+    )
+    with pytest.raises(urllib.error.HTTPError) as refusal:
+        urllib.request.urlopen(request, timeout=30)
+    _, errors = server.communicate(timeout=60)
+
+    assert refusal.value.code == 500
+    assert b"ZeroDivisionError" in refusal.value.read()
+    assert server.returncode == 2
+    assert errors.count("\n") == 1
+    assert "stoker: the engine failed: ZeroDivisionError" in errors
 
 
 def test_serve_on_a_taken_port_is_one_line_and_exit_1() -> None:

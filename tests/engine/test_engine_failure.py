@@ -10,7 +10,9 @@ from engine.commands import EvictAgent
 from engine.engine import Engine
 from engine.errors import EngineFailedError, ModelLoadError
 from engine.models.catalog import ModelSource
+from engine.publisher import Publisher
 from engine.request import FinishReason
+from engine.residency import Residency
 from engine.runtime.runner import ModelRunner
 from engine.settings import EngineSettings, Progress
 from tests.engine.real_engine import RunningTurn, make_engine
@@ -52,3 +54,28 @@ def test_a_step_that_raises_ends_every_turn_with_the_reason(
     assert engine.join(30)
     assert engine.snapshot.status == "failed"
     assert any(event.level == "error" for event in engine.snapshot.events)
+
+
+def test_what_fails_again_at_the_end_hides_the_failure_from_nobody(
+    bundled_models_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = make_engine(bundled_models_dir, bundled_models_dir / "cache")
+    turns = [RunningTurn(engine, name, "Tell me a story.", max_tokens=500) for name in ("a", "b")]
+    for turn in turns:
+        while not turn.next_delta().token_ids:
+            pass
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("the books are in disorder")
+
+    monkeypatch.setattr(Residency, "release", broken)
+    monkeypatch.setattr(Publisher, "draw", broken)
+    for turn in turns:
+        answer = turn.answer()
+        assert answer.last.finish_reason is FinishReason.ERROR
+        assert "in disorder" in str(answer.last.error)
+    assert engine.join(30)
+    assert engine.snapshot.status == "failed"
+    assert "in disorder" in engine.snapshot.status_text
+    with pytest.raises(EngineFailedError, match="in disorder"):
+        RunningTurn(engine, "c", "And now?", max_tokens=5)

@@ -11,6 +11,7 @@ from engine.cache.agents import AgentStore
 from engine.cache.block import KVBlock, block_hash
 from engine.cache.pool import BlockPool
 from engine.relief import MAX_LOOKS, Relief
+from engine.trace import Fact
 from tests.cache.disk.tier_setup import Gate
 from tests.engine.counting_model import continuation
 from tests.engine.disk_core import DiskCore
@@ -52,9 +53,12 @@ class House:
         self.agents = AgentStore(self.pool)
         self.shelf = Shelf()
         self.events: list[str] = []
-        self.relief = Relief(self.pool, self.agents, lambda _, text: self.events.append(text))
+        self.relief = Relief(self.pool, self.agents, self._note)
         self.relief.keeper = self.shelf
         self._clock = 0.0
+
+    def _note(self, _kind: str, text: str, _level: str = "info", /, **_facts: Fact) -> None:
+        self.events.append(text)
 
     def block(self, name: str) -> KVBlock:
         parent = name.encode().ljust(32)

@@ -20,7 +20,9 @@ from engine.cache.disk.work_queue import (
     Write,
     WriteBlock,
 )
+from engine.durations import WRITE_BOUNDS_S, Durations
 from engine.errors import DataFolderInUseError
+from engine.snapshot import DurationsRow
 
 THREAD_NAME = "stoker-disk"
 
@@ -53,6 +55,7 @@ class DiskThread:
         self._make_store = make_store
         self._queue = queue
         self._outage = outage
+        self._writes = Durations(WRITE_BOUNDS_S)
         self._is_open = False
         self._has_ended = False
         self._quit_at_s = float("inf")
@@ -64,6 +67,11 @@ class DiskThread:
         if self._has_ended or not self._thread.is_alive():
             return self._outage.reason or "closed"
         return self._outage.reason
+
+    @property
+    def write_durations(self) -> DurationsRow:
+        """How long blocks took to be durable."""
+        return self._writes.row
 
     def start(self) -> None:
         """Starts the thread; ``opened`` tells how opening went."""
@@ -189,7 +197,9 @@ class DiskThread:
             self._write_agents(writes)
 
     def _write_block(self, write: WriteBlock) -> None:
+        began_s = time.monotonic()
         self.store.write_block(write.record)
+        self._writes.add(time.monotonic() - began_s)
         self._queue.finish(write)
         if self._outage.reason or len(self.store.index.unsaved_blocks) >= _MAX_UNSAVED_BLOCKS:
             # The index too must take something before an outage is over.

@@ -10,6 +10,7 @@ from engine.cache.block import BLOCK_TOKENS, root_hash
 from engine.cache.block import block_hash as hash_of
 from engine.cache.reply import ReplyTokens
 from engine.cache.turn_history import TurnHistory, TurnMark
+from engine.snapshot import DurationsRow
 
 DTYPE_BYTES = {
     "BOOL": 1,
@@ -217,6 +218,7 @@ class DiskStats:
         pending_bytes: Bytes of those, in memory.
         num_quarantined: Files set aside since the start.
         num_evicted: Blocks removed for room since the start.
+        write_durations: How long blocks took to be durable.
     """
 
     is_on: bool = False
@@ -228,3 +230,4 @@ class DiskStats:
     pending_bytes: int = 0
     num_quarantined: int = 0
     num_evicted: int = 0
+    write_durations: DurationsRow = field(default_factory=DurationsRow)

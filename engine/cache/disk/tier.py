@@ -226,6 +226,7 @@ class DiskTier:
             pending_bytes=self._queue.num_bytes,
             num_quarantined=store.num_quarantined,
             num_evicted=store.num_evicted,
+            write_durations=self._thread.write_durations,
         )
 
     def close(self, flush_s: float) -> bool:

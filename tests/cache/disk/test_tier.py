@@ -22,6 +22,8 @@ def test_what_was_saved_is_there_after_a_restart(setup: Setup) -> None:
     for record in records:
         assert setup.tier.write(record)
     assert setup.save(agent("repo-a", records)) == agent("repo-a", records)
+    assert sum(setup.tier.stats.write_durations.counts) == 4
+    assert 0 < setup.tier.stats.write_durations.total_s < WAIT_S
     assert setup.tier.close(flush_s=5.0)
 
     again = Setup(setup.folder, LIMITS)
