@@ -92,7 +92,8 @@ class ModelPane(Pane[ModelSlice]):
         words = f"{clean(device.name)}  {clean(device.description)}".rstrip()
         lines = [_fact("device", words)]
         for at, path in enumerate(device.fast_paths):
-            lines.append(_fact("" if at else "fast", shorten(path, width - LABEL_CELLS), GOOD))
+            words = shorten(path, width - LABEL_CELLS, self.glyphs.ellipsis)
+            lines.append(_fact("" if at else "fast", words, GOOD))
         for at, path in enumerate(device.fallbacks):
             lines += self._warning("" if at else "slower", path, width)
         return lines

@@ -33,7 +33,7 @@ def turn_lines(
     headings = f"  {'turn':>4}  {'ended':<8}  {'prompt':>6}  {'hit':>4}  {'ttft':>5}  "
     shown = list(turns)[::-1][: height - 1]
     return [
-        Content.styled(headings + fit("why tokens were lost", room), MUTED),
+        Content.styled(headings + fit("why tokens were lost", room, glyphs.ellipsis), MUTED),
         *(_line(turn, room, glyphs, zone) for turn in shown),
     ]
 

@@ -211,9 +211,9 @@ def _headings(bar_cells: int, why_cells: int, glyphs: Glyphs) -> Content:
     ]
     legend = Content.assemble(*key)
     if legend.cell_length > bar_cells:
-        legend = Content.styled(fit("where the time went", bar_cells), MUTED)
+        legend = Content.styled(fit("where the time went", bar_cells, glyphs.ellipsis), MUTED)
     gap = " " * (bar_cells - legend.cell_length)
-    why = f"  {fit('why tokens were lost', why_cells)}" if why_cells else ""
+    why = f"  {fit('why tokens were lost', why_cells, glyphs.ellipsis)}" if why_cells else ""
     return Content.assemble((names, MUTED), legend, gap, (why, MUTED))
 
 

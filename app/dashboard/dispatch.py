@@ -66,6 +66,7 @@ class BlockDescribed(Message):
     def __init__(self, block_id: int, block: BlockRow | None) -> None:
         self.block_id = block_id
         self.block = block
+        super().__init__()
 
 
 class AgentTextRead(Message):

@@ -96,7 +96,7 @@ def test_settings(snap_compare: SnapCompare, size: tuple[int, int]) -> None:
     rows = [SettingRow(name, str(row), "default") for row, name in enumerate(("host", "port"))]
     rows += [
         SettingRow("api_key", "(set, not shown)", "STOKER_API_KEY"),
-        SettingRow("model", "日本語\x1b[2J" * 9, f"/home/{'deep/' * 12}stoker.toml"),
+        SettingRow("model", "日本語\x1b[2J" * 9, f"/srv/{'deep/' * 12}stoker.toml"),
     ]
     screen = SettingsScreen(rows, [("data_dir", "/home/dev/" + "x" * 90)], UNICODE)
     app, _ = still_app("busy")

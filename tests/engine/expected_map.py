@@ -14,7 +14,8 @@ from engine.snapshot import BlockState
 def check_map(core: EngineCore) -> None:
     """Compares the map that is drawn with the one that is expected, slot by slot.
 
-    Whether a block is on disk changes behind the engine's back, so that is left out.
+    Whether a block is on disk changes behind the engine's back, so that is left out. One that is
+    held for a turn while the rest of its cache is read may be drawn as its other holder's alone.
     """
     pool, rows = core.publisher.draw(StepReading(), 1e6)
     order = list(core.agents)[::-1]
@@ -22,6 +23,7 @@ def check_map(core: EngineCore) -> None:
         (a.agent_id, a.namespace) for a in order
     ]
     owners = _holders(core)
+    being_read = [block for sequence in core.scheduler for block in sequence.restored]
     numbers = {agent: number for number, agent in enumerate(order)}
     for block in core.pool:
         slots = (block, *block.more_slots)
@@ -30,7 +32,10 @@ def check_map(core: EngineCore) -> None:
         for slot in slots:
             state = BlockState(pool.block_states[slot.block_id])
             state = BlockState.HOT if state is BlockState.DIRTY else state
-            assert state is _state(block, owners[block.block_id]), block
+            expected = _state(block, owners[block.block_id])
+            if block in being_read and expected is BlockState.SHARED:
+                continue
+            assert state is expected, f"{state!r} instead of {expected!r}: {block}"
             if len(owners[block.block_id]) == 1:
                 (owner,) = owners[block.block_id]
                 assert pool.block_owners[slot.block_id] == numbers[owner]

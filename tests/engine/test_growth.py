@@ -20,7 +20,7 @@ from tests.engine.turns import submit
 
 NUM_TURNS = 150
 NUM_AGENTS = 6
-MAX_BYTES_PER_TURN = 400.0
+MAX_BYTES_PER_TURN = 600
 """Less than a turn's request or its line in any list has, more than allocators differ by."""
 
 
