@@ -147,6 +147,18 @@ class ModelLoadingError(UnavailableError):
     """A model is being loaded."""
 
 
+class SwapInProgressError(UnavailableError):
+    """A change of model is under way.
+
+    Attributes:
+        to_model: The model that is coming.
+    """
+
+    def __init__(self, to_model: str, retry_after_s: float) -> None:
+        self.to_model = to_model
+        super().__init__(f"the model is being changed to {to_model}", retry_after_s)
+
+
 class DrainingError(UnavailableError):
     """The engine is shutting down and admits nothing new."""
 

@@ -37,6 +37,7 @@ ENGINE_ROLE: dict[EngineStatus, str] = {
     EngineStatus.STARTING: WORKING,
     EngineStatus.LOADING: WORKING,
     EngineStatus.SERVING: GOOD,
+    EngineStatus.SWAPPING: WORKING,
     EngineStatus.DRAINING: WARN,
     EngineStatus.STOPPED: MUTED,
     EngineStatus.FAILED: BAD,

@@ -27,10 +27,19 @@ from engine.snapshot.state import (
     from_json,
     to_json,
 )
+from engine.snapshot.swap import (
+    AgentImpact,
+    ModelChoice,
+    SwapParts,
+    SwapPhase,
+    SwapReport,
+    SwapRow,
+)
 
 __all__ = [
     "EMPTY_SNAPSHOT",
     "NO_OWNER",
+    "AgentImpact",
     "AgentRow",
     "AgentStatus",
     "BatchRow",
@@ -45,9 +54,14 @@ __all__ = [
     "FormatError",
     "MissCause",
     "MissRow",
+    "ModelChoice",
     "ModelRow",
     "PoolRow",
     "RowReader",
+    "SwapParts",
+    "SwapPhase",
+    "SwapReport",
+    "SwapRow",
     "ThroughputRow",
     "TurnRow",
     "TurnTimes",

@@ -13,6 +13,7 @@ from engine.snapshot.event import EngineEvent
 from engine.snapshot.json_form import FormatError, RowReader, to_value
 from engine.snapshot.machine import DeviceRow, ModelRow
 from engine.snapshot.pool import BlockState, DiskRow, PoolRow
+from engine.snapshot.swap import SwapRow
 
 
 class EngineStatus(StrEnum):
@@ -21,6 +22,7 @@ class EngineStatus(StrEnum):
     STARTING = "starting"
     LOADING = "loading"
     SERVING = "serving"
+    SWAPPING = "swapping"
     DRAINING = "draining"
     STOPPED = "stopped"
     FAILED = "failed"
@@ -41,6 +43,7 @@ class EngineSnapshot:
         device: ``metal``, ``cuda``, ``cpu``; empty before it is known.
         model_detail: The active model.
         device_detail: The device.
+        swap: The change of model under way, if there is one.
         pool: The block pool.
         disk: The warm tier.
         batch: The running batch.
@@ -59,6 +62,7 @@ class EngineSnapshot:
     device: str = ""
     model_detail: ModelRow | None = None
     device_detail: DeviceRow = field(default_factory=DeviceRow)
+    swap: SwapRow | None = None
     pool: PoolRow = field(default_factory=PoolRow)
     disk: DiskRow = field(default_factory=DiskRow)
     batch: BatchRow = field(default_factory=BatchRow)

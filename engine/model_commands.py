@@ -1,0 +1,45 @@
+"""Commands about models; like all of them frozen, and answered through a future."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from engine.snapshot import ModelChoice, SwapReport
+
+DEFAULT_DRAIN_S = 30.0
+"""How long running turns may go on before a swap preempts them, in seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListModels:
+    """Tell which models are here, and what each would mean for the agents.
+
+    Attributes:
+        done: Resolves to the models, the active one first.
+    """
+
+    done: Future[tuple[ModelChoice, ...]] = field(default_factory=Future)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwapModel:
+    """Make another model the active one; agents keep their names, pins and what is on disk.
+
+    Turns that do not finish in time are preempted. A model that cannot be loaded leaves the
+    previous one active.
+
+    Attributes:
+        model: What the settings would call it: an id of the catalogue, or the path of a folder.
+        drain_s: Seconds that running turns may go on; 0 preempts them at once.
+        done: Resolves when the model serves; fails with ModelNotFoundError, SwapInProgressError,
+            UnavailableError while the engine shuts down, or ModelLoadError when the previous model
+            is active again.
+    """
+
+    model: str
+    drain_s: float = DEFAULT_DRAIN_S
+    done: Future[SwapReport] = field(default_factory=Future)
+
+
+ModelCommand = ListModels | SwapModel
