@@ -43,12 +43,12 @@ class BlockMapPane(Pane[BlockMapSlice]):
     """The map and its legend, coloured in one of three ways."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left,h", "move(-1, 0)", "Left", show=False),
-        Binding("right,l", "move(1, 0)", "Right", show=False),
-        Binding("up,k", "move(0, -1)", "Up", show=False),
-        Binding("down,j", "move(0, 1)", "Down", show=False),
-        Binding("home,g", "jump(0)", "First", show=False),
-        Binding("end,G", "jump(-1)", "Last", show=False),
+        Binding("left,h", "move(-1, 0)", "Show the cursor, and move it.", show=False),
+        Binding("right,l", "move(1, 0)", "Show the cursor, and move it.", show=False),
+        Binding("up,k", "move(0, -1)", "Show the cursor, and move it.", show=False),
+        Binding("down,j", "move(0, 1)", "Show the cursor, and move it.", show=False),
+        Binding("home,g", "jump(0)", "Go to the first or the last block.", show=False),
+        Binding("end,G", "jump(-1)", "Go to the first or the last block.", show=False),
     ]
 
     colour_by: reactive[ColourBy] = reactive(ColourBy.STATE)
