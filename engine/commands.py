@@ -6,6 +6,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from engine.model_commands import ModelCommand
 from engine.request import DeltaSink, Request
 from engine.snapshot import BlockRow
 
@@ -385,4 +386,4 @@ AgentCommand = (
     | ExportAgent
     | ImportAgent
 )
-Command = Generate | Abort | AgentCommand | DescribeBlock | Note | Shutdown
+Command = Generate | Abort | AgentCommand | ModelCommand | DescribeBlock | Note | Shutdown
