@@ -12,14 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from engine.answer import answer
-from engine.commands import (
-    Abort,
-    Command,
-    DescribeBlock,
-    Generate,
-    Note,
-    Shutdown,
-)
+from engine.commands import Abort, Command, DescribeBlock, Generate, Note, Shutdown
 from engine.errors import (
     DrainingError,
     EngineFailedError,

@@ -13,32 +13,34 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Protocol
 
-from engine.commands import (
-    Abort,
-    AbortAgent,
-    AgentCommand,
+from engine.agent_commands import (
     AgentText,
-    Command,
-    DescribeBlock,
     EvictAgent,
     EvictIdle,
     Eviction,
     ExportAgent,
     ExportedAgent,
     ForkAgent,
-    Generate,
     ImportAgent,
     ImportedAgent,
-    Note,
-    PauseAgent,
     PinAgent,
     ReadAgent,
     RemoveAgent,
+    WarmAgent,
+)
+from engine.commands import (
+    Abort,
+    AbortAgent,
+    AgentCommand,
+    Command,
+    DescribeBlock,
+    Generate,
+    Note,
+    PauseAgent,
     SetBatchWindow,
     SetPriority,
     Shutdown,
     TurnCommand,
-    WarmAgent,
 )
 from engine.errors import DrainingError, StokerError, UnavailableError
 from engine.messages import ChatFormat

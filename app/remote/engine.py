@@ -13,15 +13,14 @@ from app.agents_client import AgentsClient, RefusedError
 from app.remote.lanes import Lanes
 from app.remote.orders import carry_out
 from app.remote.state_feed import NotStokerError, StateFeed
+from engine.agent_commands import EvictIdle, ReadAgent
 from engine.commands import (
     Abort,
     AgentCommand,
     Command,
     DescribeBlock,
-    EvictIdle,
     Generate,
     Note,
-    ReadAgent,
     SetBatchWindow,
     Shutdown,
 )
