@@ -184,9 +184,9 @@ def stored_at_first() -> dict[str, dict[AgentKey, int]]:
     return {model.model_id: dict(model.stored) for model in SHELF}
 
 
-def choices(active: str, contexts: Sequence[tuple[AgentKey, int]], stored: Stored) -> tuple[
-    ModelChoice, ...
-]:
+def choices(
+    active: str, contexts: Sequence[tuple[AgentKey, int]], stored: Stored
+) -> tuple[ModelChoice, ...]:
     """Every model with what it would mean for the agents; the active one first.
 
     Args:

@@ -77,8 +77,8 @@ class ScriptedSwapping(ScriptedAgents):
         if not self._serves:
             raise ModelLoadingError("no model is loaded yet")
         if self._swap is not None:
-            to_model = self._swap.to_model.model_id
-            raise SwapInProgressError(to_model, self._swap.row(self._now_s, 0).eta_s or 1.0)
+            coming = self._swap.to_model.model_id
+            raise SwapInProgressError(coming, self._swap.row(self._now_s, 0).eta_s or 1.0)
         to_model = on_shelf(command.model)
         self._swap = ScriptedSwap(
             command=command, from_model=self._model, to_model=to_model, begun_s=self._now_s
