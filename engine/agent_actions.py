@@ -5,13 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from engine.agent_transfer import AgentTransfer
-from engine.answer import answer, answer_later, finish
-from engine.cache.agent import Agent
-from engine.cache.agents import AgentStore
-from engine.cache_flush import CacheFlush
-from engine.commands import (
-    AgentCommand,
+from engine.agent_commands import (
     AgentText,
     EvictAgent,
     EvictIdle,
@@ -22,9 +16,14 @@ from engine.commands import (
     PinAgent,
     ReadAgent,
     RemoveAgent,
-    TurnCommand,
     WarmAgent,
 )
+from engine.agent_transfer import AgentTransfer
+from engine.answer import answer, answer_later, finish
+from engine.cache.agent import Agent
+from engine.cache.agents import AgentStore
+from engine.cache_flush import CacheFlush
+from engine.commands import AgentCommand, TurnCommand
 from engine.errors import AgentBusyError, NoDiskTierError, NotOnDiskError
 from engine.persistence import Persistence
 from engine.read_ahead import Post

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from engine.agent_commands import AgentText, ReadAgent
 from engine.cache.agent import Agent
 from engine.cache.agents import AgentStore
-from engine.commands import AgentText, ReadAgent
 from engine.scheduler import Scheduler
 
 MAX_LIVE_TOKENS = 400

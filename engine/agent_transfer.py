@@ -6,10 +6,10 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from engine.agent_commands import ExportAgent, ExportedAgent, ImportAgent, ImportedAgent
 from engine.cache.agent import Agent
 from engine.cache.agents import AgentStore
 from engine.cache_flush import CacheFlush
-from engine.commands import ExportAgent, ExportedAgent, ImportAgent, ImportedAgent
 from engine.errors import (
     AgentBusyError,
     AgentNotFoundError,

@@ -7,7 +7,7 @@ import random
 from abc import ABC, abstractmethod
 from pathlib import Path
 
-from engine.commands import AgentText, Eviction, ExportedAgent, ImportedAgent
+from engine.agent_commands import AgentText, Eviction, ExportedAgent, ImportedAgent
 from engine.errors import AgentBusyError, AgentNotFoundError, NoCacheError, NotOnDiskError
 from engine.scripted_cast import (
     ACTIVE,

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from engine.commands import ExportedAgent
+from engine.agent_commands import ExportedAgent
 from engine.errors import ArchiveError
 
 MAX_FILE_BYTES = 4096

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.commands import AgentText
+from engine.agent_commands import AgentText
 from engine.snapshot import MissCause, MissRow
 
 _SPEECH = (

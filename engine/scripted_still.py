@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
-from engine.commands import AgentText, Eviction, ExportedAgent, ImportedAgent
+from engine.agent_commands import AgentText, Eviction, ExportedAgent, ImportedAgent
 from engine.errors import AgentBusyError, AgentNotFoundError, NoCacheError, NotOnDiskError
 from engine.scripted_cast import (
     ACTIVE,
@@ -21,6 +21,7 @@ from engine.scripted_cast import (
 from engine.scripted_file import ScriptedAgent, read_agent, write_agent
 from engine.scripted_speech import scripted_text
 from engine.scripted_stage import tiers_of
+from engine.scripted_still_models import StillModels
 from engine.snapshot import (
     NO_OWNER,
     AgentRow,
@@ -33,7 +34,7 @@ from engine.snapshot import (
 from engine.turn_limits import check_batch_window, check_priority
 
 
-class StillScene:
+class StillScene(StillModels):
     """One snapshot that commands change as the engine would.
 
     Args:
@@ -42,7 +43,7 @@ class StillScene:
 
     def __init__(self, snapshot: EngineSnapshot) -> None:
         throughput = dataclasses.replace(snapshot.throughput, pool_use=snapshot.pool.use)
-        self._shown = dataclasses.replace(snapshot, throughput=throughput)
+        super().__init__(dataclasses.replace(snapshot, throughput=throughput))
 
     def advance(self, now_s: float) -> EngineSnapshot:
         """Shows the state; time does not move it."""

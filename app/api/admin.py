@@ -15,7 +15,8 @@ from app.api.answers import answer_of
 from app.api.errors import FieldError
 from app.api.fields import parse_object
 from app.version import __version__
-from engine.commands import DescribeBlock, EvictIdle, SetBatchWindow
+from engine.agent_commands import EvictIdle
+from engine.commands import DescribeBlock, SetBatchWindow
 from engine.errors import InvalidRequestError
 from engine.face import EngineFace
 from engine.snapshot import EngineSnapshot, to_json, to_value

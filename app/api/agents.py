@@ -13,14 +13,7 @@ from app.api.conversations import Conversations
 from app.api.errors import FieldError, ForbiddenError
 from app.api.fields import parse_object
 from app.api.telemetry import record_of
-from engine.commands import (
-    EvictAgent,
-    ForkAgent,
-    PinAgent,
-    ReadAgent,
-    RemoveAgent,
-    WarmAgent,
-)
+from engine.agent_commands import EvictAgent, ForkAgent, PinAgent, ReadAgent, RemoveAgent, WarmAgent
 from engine.errors import AgentNotFoundError, InvalidRequestError
 from engine.face import EngineFace
 from engine.request import check_agent_id

@@ -13,7 +13,7 @@ from app.api.reply import Reply
 from app.api.service import TurnService
 from app.api.telemetry import RequestRecord
 from app.api.turns import Receive, Turn
-from engine.commands import RemoveAgent
+from engine.agent_commands import RemoveAgent
 from engine.errors import StokerError
 from engine.request import MAX_AGENT_ID_CHARS, Delta, Usage
 

@@ -21,7 +21,7 @@ from app.agents_client import TOKENS_HEADER
 from app.api.agents import agent_name, namespace_of
 from app.api.answers import answer_of
 from app.exports import ARCHIVE_SUFFIX, archive_name
-from engine.commands import ExportAgent, ImportAgent, ImportedAgent
+from engine.agent_commands import ExportAgent, ImportAgent, ImportedAgent
 from engine.errors import NoDiskTierError
 from engine.face import EngineFace
 

@@ -11,10 +11,8 @@ from typing import Any
 from textual.message import Message
 from textual.message_pump import MessagePump
 
-from engine.commands import (
-    AbortAgent,
+from engine.agent_commands import (
     AgentText,
-    DescribeBlock,
     EvictAgent,
     EvictIdle,
     Eviction,
@@ -22,14 +20,12 @@ from engine.commands import (
     ExportedAgent,
     ForkAgent,
     ImportAgent,
-    PauseAgent,
     PinAgent,
     ReadAgent,
     RemoveAgent,
-    SetBatchWindow,
-    SetPriority,
     WarmAgent,
 )
+from engine.commands import AbortAgent, DescribeBlock, PauseAgent, SetBatchWindow, SetPriority
 from engine.errors import StokerError
 from engine.face import EngineFace
 from engine.snapshot import AgentRow, BlockRow

@@ -13,20 +13,20 @@ from app.agents_client import AgentsClient, RefusedError
 from app.remote.lanes import Lanes
 from app.remote.orders import carry_out
 from app.remote.state_feed import NotStokerError, StateFeed
+from engine.agent_commands import EvictIdle, ReadAgent
 from engine.commands import (
     Abort,
     AgentCommand,
     Command,
     DescribeBlock,
-    EvictIdle,
     Generate,
     Note,
-    ReadAgent,
     SetBatchWindow,
     Shutdown,
 )
 from engine.errors import StokerError, UnavailableError
 from engine.messages import ChatFormat
+from engine.model_commands import ListModels, SwapModel
 from engine.snapshot import EMPTY_SNAPSHOT, EngineSnapshot
 from widgets.source import SourceSlice
 
@@ -104,6 +104,9 @@ class RemoteEngine:
             case Generate():
                 reason = "an attached dashboard generates nothing; ask the Stoker itself"
                 command.admitted.set_exception(UnavailableError(reason))
+            case ListModels() | SwapModel():
+                reason = "the model of a Stoker elsewhere cannot be changed from here"
+                command.done.set_exception(UnavailableError(reason))
             case Abort() | Note():
                 pass  # these are the business of the edge there
             case _:

@@ -7,11 +7,8 @@ from typing import Any
 from urllib.parse import urlencode
 
 from app.agents_client import AgentsClient, ServerError, agent_path
-from engine.commands import (
-    AbortAgent,
-    AgentCommand,
+from engine.agent_commands import (
     AgentText,
-    DescribeBlock,
     EvictAgent,
     EvictIdle,
     Eviction,
@@ -20,13 +17,18 @@ from engine.commands import (
     ForkAgent,
     ImportAgent,
     ImportedAgent,
-    PauseAgent,
     PinAgent,
     ReadAgent,
     RemoveAgent,
+    WarmAgent,
+)
+from engine.commands import (
+    AbortAgent,
+    AgentCommand,
+    DescribeBlock,
+    PauseAgent,
     SetBatchWindow,
     SetPriority,
-    WarmAgent,
 )
 from engine.errors import ArchiveError
 from engine.snapshot import BlockRow, RowReader

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from app.api.admin import StatePage
-from engine.commands import AbortAgent, EvictAgent, EvictIdle, PauseAgent, PinAgent
+from engine.agent_commands import EvictAgent, EvictIdle, PinAgent
+from engine.commands import AbortAgent, PauseAgent
 from engine.snapshot import AgentRow, DiskRow, EngineStatus, from_json
 from tests.api.conftest import Served
 

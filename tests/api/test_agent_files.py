@@ -13,7 +13,7 @@ import pytest
 
 from app.api.settings import ApiSettings
 from app.api_keys import ApiKey
-from engine.commands import ForkAgent, ImportAgent
+from engine.agent_commands import ForkAgent, ImportAgent
 from engine.snapshot import AgentRow, DiskRow
 from tests.api.conftest import Serve, Served, serving
 

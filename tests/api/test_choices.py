@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from engine.commands import Abort, RemoveAgent
+from engine.agent_commands import RemoveAgent
+from engine.commands import Abort
 from engine.errors import EngineFailedError, QueueFullError
 from engine.request import MAX_AGENT_ID_CHARS
 from tests.api.conftest import Served

@@ -11,7 +11,7 @@ import pytest
 
 from app.api.settings import ApiSettings
 from app.api_keys import ApiKey
-from engine.commands import PinAgent
+from engine.agent_commands import PinAgent
 from engine.snapshot import AgentRow, AgentStatus
 from tests.api.conftest import Serve, Served, serving
 

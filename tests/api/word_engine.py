@@ -9,30 +9,32 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from engine.commands import (
-    Abort,
-    AbortAgent,
+from engine.agent_commands import (
     AgentText,
-    Command,
-    DescribeBlock,
     EvictAgent,
     EvictIdle,
     Eviction,
     ExportAgent,
     ExportedAgent,
     ForkAgent,
-    Generate,
     ImportAgent,
     ImportedAgent,
-    Note,
-    PauseAgent,
     PinAgent,
     ReadAgent,
     RemoveAgent,
+    WarmAgent,
+)
+from engine.commands import (
+    Abort,
+    AbortAgent,
+    Command,
+    DescribeBlock,
+    Generate,
+    Note,
+    PauseAgent,
     SetBatchWindow,
     SetPriority,
     Shutdown,
-    WarmAgent,
 )
 from engine.errors import (
     AgentBusyError,

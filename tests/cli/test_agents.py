@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from app.api.settings import ApiSettings
-from engine.commands import EvictAgent, ForkAgent, PinAgent
+from engine.agent_commands import EvictAgent, ForkAgent, PinAgent
 from engine.snapshot import AgentRow, AgentStatus, DiskRow, MissCause, MissRow, TurnRow
 from tests.api.conftest import Served, serving
 from tests.cli.test_cli import loaded_by, stoker

@@ -16,7 +16,7 @@ from app.dashboard.screens.detail import DetailScreen
 from app.dashboard.screens.help import HelpScreen
 from app.dashboard.screens.main import MainScreen
 from app.dashboard.screenshots import still_app
-from engine.commands import EvictAgent, Eviction
+from engine.agent_commands import EvictAgent, Eviction
 from engine.scripted import ScriptedEngine
 from engine.scripted_scenes import SCENES
 from engine.scripted_still import StillScene

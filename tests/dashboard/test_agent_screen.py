@@ -13,7 +13,8 @@ from textual.pilot import Pilot
 from app.dashboard.action import READ_ONLY
 from app.dashboard.app import StokerApp
 from app.dashboard.screenshots import still_app
-from engine.commands import AgentText, Command, ReadAgent
+from engine.agent_commands import AgentText, ReadAgent
+from engine.commands import Command
 from engine.scripted import ScriptedEngine
 from engine.scripted_scenes import SCENES
 from engine.scripted_still import StillScene

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from app.dashboard.app import StokerApp
-from engine.commands import Command, PinAgent
+from engine.agent_commands import PinAgent
+from engine.commands import Command
 from engine.messages import ChatFormat
 from engine.snapshot import AgentRow, EngineSnapshot, EngineStatus, ModelRow
 from tests.dashboard.driving import until

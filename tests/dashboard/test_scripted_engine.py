@@ -8,18 +8,8 @@ from concurrent.futures import Future
 
 import pytest
 
-from engine.commands import (
-    AbortAgent,
-    EvictAgent,
-    EvictIdle,
-    Eviction,
-    ForkAgent,
-    Generate,
-    Note,
-    PinAgent,
-    Shutdown,
-    WarmAgent,
-)
+from engine.agent_commands import EvictAgent, EvictIdle, Eviction, ForkAgent, PinAgent, WarmAgent
+from engine.commands import AbortAgent, Generate, Note, Shutdown
 from engine.errors import (
     AgentBusyError,
     AgentNotFoundError,

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engine.agent_commands import EvictAgent
 from engine.cache.quantisation import KVQuantisation
-from engine.commands import Abort, EvictAgent, Generate, Shutdown
+from engine.commands import Abort, Generate, Shutdown
 from engine.constraint import Constraint
 from engine.engine import Engine
 from engine.messages import Message, Role, ToolSpec

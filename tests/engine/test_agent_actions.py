@@ -10,9 +10,7 @@ from typing import TypeVar
 
 import pytest
 
-from engine.cache.disk import durable
-from engine.commands import (
-    AgentCommand,
+from engine.agent_commands import (
     EvictAgent,
     EvictIdle,
     Eviction,
@@ -23,6 +21,8 @@ from engine.commands import (
     RemoveAgent,
     WarmAgent,
 )
+from engine.cache.disk import durable
+from engine.commands import AgentCommand
 from engine.errors import (
     AgentBusyError,
     AgentNotFoundError,

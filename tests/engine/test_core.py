@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.commands import EvictIdle, Eviction
+from engine.agent_commands import EvictIdle, Eviction
 from engine.errors import (
     AgentBusyError,
     AgentNotFoundError,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.commands import EvictAgent
+from engine.agent_commands import EvictAgent
 from engine.engine import Engine
 from engine.errors import EngineFailedError, ModelLoadError
 from engine.models.catalog import ModelSource

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.commands import EvictAgent, PinAgent, Shutdown
+from engine.agent_commands import EvictAgent, PinAgent
+from engine.commands import Shutdown
 from engine.engine import Engine
 from engine.errors import AgentBusyError, AgentNotFoundError, DrainingError
 from engine.request import FinishReason

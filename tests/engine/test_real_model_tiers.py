@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.commands import ForkAgent, Shutdown
+from engine.agent_commands import ForkAgent
+from engine.commands import Shutdown
 from engine.engine import Engine
 from tests.engine.real_engine import (
     TIMEOUT_S,

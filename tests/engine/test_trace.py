@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from engine.agent_commands import EvictAgent
 from engine.cache.block import BLOCK_TOKENS
-from engine.commands import EvictAgent
 from engine.core import EngineCore
 from engine.telemetry import Telemetry
 from engine.trace import Record, Trace

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from engine.agent_commands import AgentText, ReadAgent
 from engine.agent_text import MAX_LIVE_TOKENS
 from engine.cache.turn_history import TurnMark, from_scalars, to_scalars
-from engine.commands import AgentText, ReadAgent
 from engine.core import EngineCore
 from engine.errors import AgentNotFoundError
 from engine.publisher import StepReading

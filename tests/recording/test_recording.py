@@ -13,7 +13,8 @@ from app.recording.recorder import Recorder
 from app.recording.recording import Recording, RecordingError
 from app.recording.replay import Replay
 from app.recording.writer import RecordingWriter
-from engine.commands import EvictIdle, Note
+from engine.agent_commands import EvictIdle
+from engine.commands import Note
 from engine.errors import InvalidRequestError, UnavailableError
 from engine.scripted import ScriptedEngine
 from engine.scripted_scenes import SCENES
