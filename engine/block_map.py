@@ -65,9 +65,11 @@ class BlockMapDrawer:
         self._unsaved: OrderedDict[int, None] = OrderedDict()
         self._next_look = 0
         self._rows = np.full(1, NO_OWNER, np.uint8)
+        self._agents: dict[int, Agent] = {}
 
     def number(self, order: Sequence[Agent]) -> None:
         """Takes note of the order in which the snapshot has its agents."""
+        self._agents = {agent.number: agent for agent in order}
         numbers = np.fromiter((agent.number for agent in order), np.int64, len(order))
         # The last entry stands for nobody: it is what index -1 finds.
         self._rows = np.full(numbers.max(initial=-1) + 2, NO_OWNER, np.uint8)
@@ -131,25 +133,39 @@ class BlockMapDrawer:
             return BlockTier.NONE
         if self._is_saved(block):
             return BlockTier.DISK
-        if self._persistence is not None and block.block_hash is not None:
+        if self._persistence is not None and block.payload is not None:
             self._unsaved[block.block_id] = None
         return BlockTier.MEMORY
 
     def _is_saved(self, block: KVBlock) -> bool:
-        name, persistence = block.block_hash, self._persistence
-        return name is not None and persistence is not None and persistence.tier.has(name)
+        if self._persistence is None:
+            return False
+        name = block.block_hash or self._name_of_tail(block)
+        return name is not None and self._persistence.tier.has(name)
+
+    def _name_of_tail(self, block: KVBlock) -> bytes | None:
+        """What the disk calls the block at an agent's end, which is not full and has no name here.
+
+        One that a fork shares is not found, and counts as in memory alone.
+        """
+        agent = self._agents.get(block.holder_sum) if block.num_agent_holds == 1 else None
+        saved = agent.saved if agent is not None else None
+        if agent is None or saved is None or saved.num_tokens != len(agent.token_ids):
+            return None
+        is_same = bool(saved.tail_token_ids) and saved.tail_token_ids == block.token_ids
+        return saved.block_hashes[-1] if is_same else None
 
     def _look_for_saved(self) -> None:
         """Asks for blocks that were not on disk, and for some that were."""
         for _ in range(min(MAX_LOOKS, len(self._unsaved))):
             block = self._pool[self._unsaved.popitem(last=False)[0]]
-            if block.block_hash is not None:
+            if block.payload is not None:
                 self._draw_block(block)
         num_used = self._pool.num_used_slots
         for block_id in range(self._next_look, min(self._next_look + MAX_LOOKS, num_used)):
             block = self._pool[block_id]
-            # The other slots of a long block have no name of their own.
-            was_saved = self._tiers[block_id] == BlockTier.DISK and block.block_hash is not None
+            # The other slots of a long block hold nothing of their own.
+            was_saved = self._tiers[block_id] == BlockTier.DISK and block.payload is not None
             if was_saved and not self._is_saved(block):
                 self._draw_block(block)
         self._next_look += MAX_LOOKS
