@@ -19,6 +19,7 @@ from engine.cache.spec import CacheSpec
 from engine.commands import Generate
 from engine.errors import (
     ContextExceededError,
+    ModelChangedError,
     PoolExhaustedError,
     StokerError,
 )
@@ -95,6 +96,7 @@ class EngineCore:
             clock: Monotonic seconds.
         """
         self._chat = parts.chat
+        self._fingerprint = parts.fingerprint
         self._telemetry = parts.telemetry
         self._clock = clock
         self.pool = BlockPool(parts.num_blocks, parts.spec.block_bytes)
@@ -233,6 +235,8 @@ class EngineCore:
             StokerError: It cannot be queued; nothing has changed.
         """
         request = command.request
+        if request.fingerprint not in ("", self._fingerprint):
+            raise ModelChangedError()
         self._check_room(request)
         sampler = make_sampler(request, self._chat)
         agent = self.agents.resolve(

@@ -11,8 +11,8 @@ from pathlib import Path
 from engine.cache.block import BLOCK_TOKENS
 from engine.cache.disk.archives import Archives
 from engine.cache.disk.disk_thread import DiskThread, Recovered, nobody
-from engine.cache.disk.foreign import ForeignAgent, foreign_agents, is_of
 from engine.cache.disk.folder_lock import FolderLock
+from engine.cache.disk.foreign import ForeignAgent, foreign_agents, is_of
 from engine.cache.disk.outage import Outage
 from engine.cache.disk.quarantine import Note
 from engine.cache.disk.records import AgentRecord, BlockRecord, DiskStats, KVSpace
