@@ -306,6 +306,11 @@ class EngineCore:
             else:
                 self.stepper.fail_somehow(sequence, error)
 
+    def end_all(self, error: StokerError) -> None:
+        """Ends every turn with an error that is not its own; what was computed is kept."""
+        for sequence in list(self.scheduler):
+            self.stepper.end(sequence, error)
+
     def close(self, flush_s: float) -> None:
         """Writes what the disk has not got yet, for a limited time, and lets the folder go.
 

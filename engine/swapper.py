@@ -168,11 +168,11 @@ class Swapper:
         self._publication.set_status(EngineStatus.SWAPPING, f"changing to {swap.progress.to_model}")
 
     def _drain(self, swap: Swap) -> None:
-        core = self._host.core
-        if core.scheduler.has_work and self._clock() < swap.drain_until_s:
+        if self._host.core.scheduler.has_work and self._clock() < swap.drain_until_s:
             return
         # Turns that are held back by hand wait for a person, so they are not waited for.
-        core.abort_all(self._in_progress(swap))
+        self._host.core.end_all(self._in_progress(swap))
+        # No name may hold the core from here on, or its memory would not be given back.
         self._change(swap, swap.found.result())
 
     def _change(self, swap: Swap, found: FoundModel) -> None:
@@ -240,9 +240,8 @@ class Swapper:
         self._enter(swap, SwapPhase.RESTORING)
         again = self._load(swap, previous)
         if again is not None:
-            reason = (
-                f"neither {swap.progress.to_model} ({cause}) nor {name} ({again}) can be loaded"
-            )
+            other = swap.progress.to_model
+            reason = f"neither {other} ({cause}) nor {name} ({again}) can be loaded"
             self._answer(swap, EngineFailedError(reason))
             raise EngineFailedError(reason)
         self._publication.loaded = self._host.loaded

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
+
+from engine.models.bundled import bundled_folder
 
 TINY_ID = "tiny"
 _TEXT_FILES = ("tokenizer.json", "tokenizer_config.json", "generation_config.json")
@@ -45,15 +48,20 @@ def make_tiny(bundled: Path, folder: Path, seed: int = 3, **changes: Any) -> Non
 
 
 def make_shelf(models_dir: Path, bundled_models_dir: Path) -> Path:
-    """A models folder of one's own, with the bundled model as a link and the tiny one.
+    """A models folder of one's own, with the bundled model and the tiny one.
 
     Returns:
         The folder.
     """
     models_dir.mkdir(parents=True, exist_ok=True)
-    for each in bundled_models_dir.iterdir():
-        if each.is_dir() and each.name != "cache":
-            (models_dir / each.name).symlink_to(each)
-    bundled = next(path for path in models_dir.iterdir() if path.is_symlink())
+    bundled = bundled_folder(bundled_models_dir)
+    shutil.copytree(bundled, models_dir / bundled.name, copy_function=_link_or_copy)
     make_tiny(bundled, models_dir / TINY_ID)
     return models_dir
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
