@@ -6,6 +6,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from engine.agent_commands import CacheCommand
+from engine.model_commands import ModelCommand
 from engine.request import DeltaSink, Request
 from engine.snapshot import BlockRow
 
@@ -147,4 +148,4 @@ class Shutdown:
 
 TurnCommand = AbortAgent | PauseAgent | SetPriority | SetBatchWindow
 AgentCommand = TurnCommand | CacheCommand
-Command = Generate | Abort | AgentCommand | DescribeBlock | Note | Shutdown
+Command = Generate | Abort | AgentCommand | ModelCommand | DescribeBlock | Note | Shutdown

@@ -17,8 +17,10 @@ from engine.errors import (
     DrainingError,
     EngineFailedError,
     StokerError,
+    UnavailableError,
 )
 from engine.messages import ChatFormat
+from engine.model_commands import ListModels, SwapModel
 from engine.settings import EngineSettings
 from engine.snapshot import EngineSnapshot, EngineStatus
 from engine.telemetry import Telemetry
@@ -209,6 +211,8 @@ class Engine:
                 core.abort(command.request_id, command.reason)
             case DescribeBlock():
                 answer(command.done, lambda: core.describe_block(command.block_id))
+            case ListModels() | SwapModel():
+                answer(command.done, _refuse_model_command)
             case Note():
                 self._telemetry.note(command.kind, command.text, command.level)
             case Shutdown():
@@ -300,3 +304,7 @@ class Engine:
                     if failed
                     else DrainingError("Stoker has shut down")
                 )
+
+
+def _refuse_model_command() -> None:
+    raise UnavailableError("this engine keeps its model; start Stoker anew with another one")

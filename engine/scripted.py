@@ -44,8 +44,9 @@ from engine.commands import (
 )
 from engine.errors import DrainingError, StokerError, UnavailableError
 from engine.messages import ChatFormat
+from engine.model_commands import ListModels, SwapModel
 from engine.scripted_blocks import describe_block
-from engine.snapshot import EMPTY_SNAPSHOT, EngineSnapshot, EngineStatus
+from engine.snapshot import EMPTY_SNAPSHOT, EngineSnapshot, EngineStatus, ModelChoice
 
 Clock = Callable[[], float]
 JOIN_POLL_S = 0.02
@@ -96,6 +97,15 @@ class Scene(Protocol):
     def take_in(self, path: Path, agent_id: str | None) -> ImportedAgent:
         """Takes an agent in from a file; raises as ``ImportAgent`` says."""
 
+    def models(self) -> tuple[ModelChoice, ...]:
+        """Tells which models there are, and what each would mean for the agents."""
+
+    def swap(self, command: SwapModel) -> None:
+        """Begins a change of model; raises as ``SwapModel`` says where it does not begin."""
+
+    def take_answers(self) -> list[Callable[[], None]]:
+        """What is to be called now that commands are done that took a while."""
+
     def note(self, kind: str, text: str, level: str) -> None:
         """Adds an event."""
 
@@ -104,7 +114,7 @@ class Scene(Protocol):
 
 
 class ScriptedEngine:
-    """Plays a scene and answers commands at once, on the caller's thread.
+    """Plays a scene and answers commands on the caller's thread: at once, but for swaps.
 
     Args:
         scene: What to play.
@@ -122,7 +132,12 @@ class ScriptedEngine:
     def snapshot(self) -> EngineSnapshot:
         """The scene at this moment; the empty snapshot before ``start``."""
         with self._lock:
-            return self._advance()
+            shown = self._advance()
+            answers = self._scene.take_answers()
+        # Whoever hears an answer may send the next command.
+        for answer in answers:
+            answer()
+        return shown
 
     @property
     def chat_format(self) -> ChatFormat | None:
@@ -140,6 +155,9 @@ class ScriptedEngine:
         with self._lock:
             self._advance()
             self._dispatch(command)
+            answers = self._scene.take_answers()
+        for answer in answers:
+            answer()
 
     def join(self, timeout_s: float | None = None) -> bool:
         """Waits until the scene has drained; False on time-out."""
@@ -164,6 +182,10 @@ class ScriptedEngine:
                 self._answer(
                     command.done, lambda: describe_block(self._advance(), command.block_id)
                 )
+            case ListModels():
+                self._answer(command.done, scene.models)
+            case SwapModel():
+                self._begin(command)
             case Note():
                 scene.note(command.kind, command.text, command.level)
             case Shutdown():
@@ -174,10 +196,21 @@ class ScriptedEngine:
             case _:
                 self._answer(command.done, lambda: _act(scene, command))
 
+    def _begin(self, command: SwapModel) -> None:
+        """Starts what the scene will answer itself."""
+        try:
+            self._refuse_in_drain()
+            self._scene.swap(command)
+        except StokerError as error:
+            command.done.set_exception(error)
+
+    def _refuse_in_drain(self) -> None:
+        if self._is_draining:
+            raise DrainingError("the engine is shutting down")
+
     def _answer(self, future: Future[Any], act: Callable[[], object]) -> None:
         try:
-            if self._is_draining:
-                raise DrainingError("the engine is shutting down")
+            self._refuse_in_drain()
             future.set_result(act())
         except StokerError as error:
             future.set_exception(error)

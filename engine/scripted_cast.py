@@ -157,7 +157,8 @@ class Actor:
     """One agent in motion; counts in tokens, times in seconds of the scene.
 
     ``num_stored_blocks`` are the blocks that were on disk when its cache left memory; ``held`` is
-    what its turn goes on with after a pause.
+    what its turn goes on with after a pause; ``is_foreign`` says that its last turn was another
+    model's.
     """
 
     role: Role
@@ -165,6 +166,7 @@ class Actor:
     status: AgentStatus = AgentStatus.COLD
     pinned: bool = False
     paused: bool = False
+    is_foreign: bool = False
     priority: int = 0
     held: AgentStatus | None = None
     table: list[int] = field(default_factory=list)

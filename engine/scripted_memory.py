@@ -73,6 +73,12 @@ class ScriptedMemory:
             self._prefixes.pop(actor.role.prefix, None)
         return num_freed * BLOCK_BYTES
 
+    def clear(self) -> None:
+        """Frees every block, once no actor has any."""
+        self.disk.forget(range(self.pool.num_blocks))
+        self.pool = ScriptedPool(self.pool.num_blocks)
+        self._prefixes.clear()
+
     def restore(self, actor: Actor) -> float:
         """Takes blocks and fills them from disk, but for those that others hold already.
 

@@ -194,7 +194,8 @@ def miss_row(actor: Actor, num_before: int, changed_part: str) -> MissRow:
         cause = MissCause.NONE if actor.num_turns else MissCause.FIRST_TURN
         return dataclasses.replace(row, cause=cause)
     if not changed_part:
-        return dataclasses.replace(row, cause=MissCause.EVICTED)
+        cause = MissCause.OTHER_MODEL if actor.is_foreign else MissCause.EVICTED
+        return dataclasses.replace(row, cause=cause)
     return dataclasses.replace(
         row, cause=MissCause.CHANGED_TEXT, changed_token=actor.num_cached, part=changed_part
     )

@@ -21,6 +21,7 @@ from engine.scripted_stage import (
     pool,
     sized,
 )
+from engine.scripted_swap_scene import swapping
 from engine.snapshot import (
     NO_OWNER,
     AgentRow,
@@ -275,5 +276,6 @@ SCENES: dict[str, Callable[[], EngineSnapshot]] = {
     "hostile": hostile,
     "many_blocks": many_blocks,
     "disk_off": disk_off,
+    "swapping": lambda: swapping(busy()),
 }
 """Each scene's name and how to make it."""

@@ -20,6 +20,7 @@ from engine.scripted_cast import (
 )
 from engine.scripted_file import ScriptedAgent, read_agent, write_agent
 from engine.scripted_speech import scripted_text
+from engine.scripted_still_models import StillModels
 from engine.snapshot import (
     NO_OWNER,
     AgentRow,
@@ -32,7 +33,7 @@ from engine.snapshot import (
 from engine.turn_limits import check_batch_window, check_priority
 
 
-class StillScene:
+class StillScene(StillModels):
     """One snapshot that commands change as the engine would.
 
     Args:
@@ -41,7 +42,7 @@ class StillScene:
 
     def __init__(self, snapshot: EngineSnapshot) -> None:
         throughput = dataclasses.replace(snapshot.throughput, pool_use=snapshot.pool.use)
-        self._shown = dataclasses.replace(snapshot, throughput=throughput)
+        super().__init__(dataclasses.replace(snapshot, throughput=throughput))
 
     def advance(self, now_s: float) -> EngineSnapshot:
         """Shows the state; time does not move it."""

@@ -6,7 +6,6 @@ import dataclasses
 import random
 from collections import deque
 
-from engine.scripted_agents import ScriptedAgents
 from engine.scripted_cast import (
     ACTIVE,
     BLOCK_TOKENS,
@@ -29,6 +28,7 @@ from engine.scripted_rows import (
     pool_row,
     throughput_row,
 )
+from engine.scripted_swapping import ScriptedSwapping
 from engine.snapshot import (
     AgentStatus,
     DiskRow,
@@ -45,7 +45,7 @@ MAX_RUNNING = 4
 RECENT_TTFTS = 40
 
 
-class DemoWorld(ScriptedAgents):
+class DemoWorld(ScriptedSwapping):
     """Simulates the cast in steps of 0.1 s. The same seed and commands give the same day.
 
     Args:
@@ -55,7 +55,7 @@ class DemoWorld(ScriptedAgents):
     """
 
     def __init__(self, seed: int = 7, epoch_s: float = 0.0, num_blocks: int = 136) -> None:
-        super().__init__(random.Random(seed), num_blocks)
+        super().__init__(random.Random(seed), num_blocks, STEP_S)
         self._epoch_s = epoch_s
         self._step = 0
         self._waiting_cast = deque(sorted(CAST, key=lambda role: role.arrives_s))
@@ -92,6 +92,7 @@ class DemoWorld(ScriptedAgents):
         """Lets running turns go on for up to ``drain_s`` seconds, then stops."""
         self._status = EngineStatus.DRAINING
         self._drain_until_s = self._now_s + drain_s
+        self._abandon_swap()
         self.note("drain", "no new turns", "info")
 
     def _tick(self) -> None:
@@ -100,13 +101,23 @@ class DemoWorld(ScriptedAgents):
         if self._status is EngineStatus.LOADING:
             self._tick_load()
             return
+        if self._swap is not None:
+            self._tick_swap(self._swap)
+            return
         if self._drain_until_s is not None:
             self._tick_drain(self._drain_until_s)
         else:
             self._admit()
+        self._work()
+
+    def _work(self) -> None:
         self._prefill()
         self._decode()
         self._memory.disk.write_behind(self._actors, STEP_S)
+
+    @property
+    def _serves(self) -> bool:
+        return self._status is EngineStatus.SERVING
 
     def _tick_load(self) -> None:
         if self._now_s < LOAD_S:
@@ -195,6 +206,7 @@ class DemoWorld(ScriptedAgents):
         actor.status = AgentStatus.PREFILLING
         actor.begun_at_s = self._now_s
         actor.miss = miss_row(actor, num_before, changed_part)
+        actor.is_foreign = False
         if actor.miss.num_lost_tokens:
             self.note("miss", f"{role.agent_id}: {actor.miss.words}", "info")
 
@@ -263,7 +275,7 @@ class DemoWorld(ScriptedAgents):
         rate = decode_rate(self._step, num_decoding, is_prefilling=is_prefilling)
         prefill_tok_s = PREFILL_TOK_S - (self._step * 13) % 37 if is_prefilling else 0.0
         pool = pool_row(self._memory, actors) if is_loaded else PoolRow()
-        return EngineSnapshot(
+        drawn = EngineSnapshot(
             step=self._step,
             time=self._epoch_s + self._now_s,
             uptime_s=self._now_s,
@@ -283,6 +295,7 @@ class DemoWorld(ScriptedAgents):
             agents=tuple(agent_row(a, self._memory, self._now_s, rate) for a in actors),
             events=tuple(self._events),
         )
+        return self._as_served(drawn) if is_loaded else drawn
 
 
 def _load_part(progress: float) -> str:

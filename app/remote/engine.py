@@ -26,6 +26,7 @@ from engine.commands import (
 )
 from engine.errors import StokerError, UnavailableError
 from engine.messages import ChatFormat
+from engine.model_commands import ListModels, SwapModel
 from engine.snapshot import EMPTY_SNAPSHOT, EngineSnapshot
 from widgets.source import SourceSlice
 
@@ -103,6 +104,9 @@ class RemoteEngine:
             case Generate():
                 reason = "an attached dashboard generates nothing; ask the Stoker itself"
                 command.admitted.set_exception(UnavailableError(reason))
+            case ListModels() | SwapModel():
+                reason = "the model of a Stoker elsewhere cannot be changed from here"
+                command.done.set_exception(UnavailableError(reason))
             case Abort() | Note():
                 pass  # these are the business of the edge there
             case _:

@@ -13,7 +13,7 @@ from engine.snapshot.event import EngineEvent
 from engine.snapshot.json_form import FormatError, RowReader, to_value
 from engine.snapshot.machine import DeviceRow, ModelRow
 from engine.snapshot.pool import BlockState, DiskRow, PoolRow
-from engine.snapshot.swap import SwapRow
+from engine.snapshot.swap import SwapReport, SwapRow
 
 
 class EngineStatus(StrEnum):
@@ -44,6 +44,7 @@ class EngineSnapshot:
         model_detail: The active model.
         device_detail: The device.
         swap: The change of model under way, if there is one.
+        last_swap: The last one that was done, if there was one.
         pool: The block pool.
         disk: The warm tier.
         batch: The running batch.
@@ -63,6 +64,7 @@ class EngineSnapshot:
     model_detail: ModelRow | None = None
     device_detail: DeviceRow = field(default_factory=DeviceRow)
     swap: SwapRow | None = None
+    last_swap: SwapReport | None = None
     pool: PoolRow = field(default_factory=PoolRow)
     disk: DiskRow = field(default_factory=DiskRow)
     batch: BatchRow = field(default_factory=BatchRow)
