@@ -101,7 +101,7 @@ class BlockMapDrawer:
             self._states[block.block_id] = state
             self._holders[block.block_id] = holder
             return
-        slots = [block.block_id, *(slot.block_id for slot in block.more_slots)]
+        slots = _slots(block)
         self._states[slots] = state
         self._holders[slots] = holder
 
@@ -150,10 +150,16 @@ class BlockMapDrawer:
                 num_doubles[mine.block_id] += mine is kept
             num_doubles.update(block.block_id for block in turn.restored)
             holders[[b.block_id for b in (*own, *turn.working_blocks)]] = number
+            for block in turn.restored:
+                if not block.num_agent_holds and holders[block.block_id] == _NOBODY:
+                    holders[_slots(block)] = number
             num_running += len(turn.working_blocks)
         for block_id, num_double in num_doubles.items():
             block = self._pool[block_id]
             if num_double and block.ref_count - num_double <= 1:
-                slots = [block_id, *(slot.block_id for slot in block.more_slots)]
-                states[slots] = self._state(block, 1)
+                states[_slots(block)] = self._state(block, 1)
         return num_running
+
+
+def _slots(block: KVBlock) -> list[int]:
+    return [block.block_id, *(slot.block_id for slot in block.more_slots)]
