@@ -331,10 +331,9 @@ def test_what_only_a_reading_turn_holds_is_drawn_as_its_agents(disk: DiskCore) -
     tokens = prompt(1, 700)
     ask(disk, "a", tokens)
     disk.await_saved("a")
-    second = disk.core.agents.get("a").block_table[1]
     disk.core.actions.evict("a")
-    disk.core.pool.drop_cached([second])
     turn = submit(disk.core, "b", tokens)
+    disk.do_next()
     (sequence,) = disk.core.scheduler
     assert [block.ref_count for block in sequence.restored] == [1]
     check_map(disk.core)
