@@ -16,7 +16,7 @@ from engine.cache.checkpoint import max_tokens, sequence_slots
 from engine.cache.disk.tier import DiskTier
 from engine.cache.pool import BlockPool
 from engine.cache.spec import CacheSpec
-from engine.commands import Generate
+from engine.commands import Generate, ToolsCalled
 from engine.errors import (
     ContextExceededError,
     PoolExhaustedError,
@@ -232,6 +232,12 @@ class EngineCore:
         )
 
     # Turns
+
+    def note_tools(self, called: ToolsCalled) -> None:
+        """Takes note that a reply has called tools."""
+        agent = self.agents.find(called.agent_id, called.namespace)
+        if agent is not None:
+            self.agents.await_tools(agent, called.turn_number)
 
     def submit(self, command: Generate) -> str:
         """Queues a turn.
