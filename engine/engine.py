@@ -12,7 +12,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from engine.answer import answer
-from engine.commands import Abort, Command, DescribeBlock, Generate, Note, Shutdown
+from engine.commands import (
+    Abort,
+    Command,
+    DescribeBlock,
+    Generate,
+    Note,
+    Shutdown,
+    ToolsCalled,
+)
 from engine.errors import (
     DrainingError,
     EngineFailedError,
@@ -196,6 +204,8 @@ class Engine:
                 self._choices.answer(command, self.snapshot.agents)
             case SwapModel():
                 self._swapper.begin(command)
+            case ToolsCalled():
+                core.note_tools(command)
             case Note():
                 self._telemetry.note(command.kind, command.text, command.level)
             case Shutdown():

@@ -35,11 +35,12 @@ def make_engine(
     disk: DiskSettings | None = None,
     quantisation: KVQuantisation | None = None,
     shelf: ModelShelf | None = None,
+    model: str = "bundled",
 ) -> Engine:
-    """An engine on the bundled model, started and serving."""
+    """An engine on the bundled model, or another one, started and serving."""
     engine = Engine(
         EngineSettings(
-            find_model=lambda progress: find_model("bundled", models_dir, progress),
+            find_model=lambda progress: find_model(model, models_dir, progress),
             shelf=shelf,
             cache_dir=cache_dir,
             kv_budget_bytes=kv_budget_bytes,

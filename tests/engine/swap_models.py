@@ -1,4 +1,4 @@
-"""A folder of models to change between: the bundled one, and a tiny one with its tokenizer."""
+"""A folder of models to change between: the bundled one, and tiny ones with its tokenizer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mlx.utils import tree_flatten
 
 from engine.models.bundled import bundled_folder
 
-TINY_ID = "tiny"
+TINY_IDS = ("alpha", "beta")
 _TEXT_FILES = ("tokenizer.json", "tokenizer_config.json", "generation_config.json")
 _SMALLER = {
     "num_hidden_layers": 2,
@@ -48,7 +48,7 @@ def make_tiny(bundled: Path, folder: Path, seed: int = 3, **changes: Any) -> Non
 
 
 def make_shelf(models_dir: Path, bundled_models_dir: Path) -> Path:
-    """A models folder of one's own, with the bundled model and the tiny one.
+    """A models folder of one's own, with the bundled model and two tiny ones.
 
     Returns:
         The folder.
@@ -56,7 +56,8 @@ def make_shelf(models_dir: Path, bundled_models_dir: Path) -> Path:
     models_dir.mkdir(parents=True, exist_ok=True)
     bundled = bundled_folder(bundled_models_dir)
     shutil.copytree(bundled, models_dir / bundled.name, copy_function=_link_or_copy)
-    make_tiny(bundled, models_dir / TINY_ID)
+    for seed, name in enumerate(TINY_IDS):
+        make_tiny(bundled, models_dir / name, seed)
     return models_dir
 
 

@@ -33,17 +33,19 @@ from engine.runtime import loader
 from engine.settings import DiskSettings
 from engine.snapshot import EngineStatus, SwapReport
 from tests.engine.real_engine import TIMEOUT_S, Answer, RunningTurn, ask, make_engine
-from tests.engine.swap_models import TINY_ID, make_shelf, make_tiny
+from tests.engine.swap_models import TINY_IDS, make_shelf, make_tiny
 
-BUNDLED = "bundled"
-BUNDLED_ID = "SmolLM2-135M-Instruct"
+ALPHA, BETA = TINY_IDS
+BUNDLED, BUNDLED_ID = "bundled", "SmolLM2-135M-Instruct"
 PROMPT = "Tell me about the river behind the house. " * 12
 
 
 @contextmanager
-def started(models: Path, home: Path | None) -> Iterator[Engine]:
+def started(models: Path, home: Path | None, model: str = ALPHA) -> Iterator[Engine]:
     disk = DiskSettings(folder=home, budget_bytes=1 << 32) if home else None
-    engine = make_engine(models, models.parent / "cache", disk=disk, shelf=ModelLibrary(models, ()))
+    engine = make_engine(
+        models, models.parent / "cache", disk=disk, shelf=ModelLibrary(models, ()), model=model
+    )
     try:
         yield engine
     finally:
@@ -58,7 +60,7 @@ def models(tmp_path_factory: pytest.TempPathFactory, bundled_models_dir: Path) -
 
 @pytest.fixture(scope="module")
 def engine(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """One engine for all tests that leave it as they found it: on the bundled model."""
+    """One engine for all tests that leave it as they found it: on the same tiny model."""
     with started(models, tmp_path_factory.mktemp("home")) as engine:
         yield engine
 
@@ -84,7 +86,16 @@ def says(answer: Answer) -> tuple[list[int], FinishReason | None]:
     return answer.token_ids, answer.last.finish_reason
 
 
-def test_there_and_back_agents_are_who_they_were_and_their_caches_warm(engine: Engine) -> None:
+def test_there_and_back_agents_are_who_they_were_and_their_caches_warm(
+    models: Path, tmp_path: Path
+) -> None:
+    with started(models, tmp_path, BUNDLED) as engine:
+        _go_there_and_back(engine)
+
+
+def _go_there_and_back(engine: Engine) -> None:
+    options = {"seed": 11, "temperature": 0.9, "max_tokens": 32}
+    first, second = (ask(engine, f"drawn-{n}", "A word, please.", **options) for n in range(2))
     before = ask(engine, "keeper", PROMPT)
     ask(engine, "other", "Name a colour.")
     pin = PinAgent(agent_id="keeper", pinned=True)
@@ -95,11 +106,11 @@ def test_there_and_back_agents_are_who_they_were_and_their_caches_warm(engine: E
     assert window.done.result(TIMEOUT_S) == 3.0
     await_agent(engine, "keeper")
 
-    report = swap(engine, TINY_ID)
+    report = swap(engine, BETA)
 
-    assert (report.from_model, report.to_model) == (BUNDLED_ID, TINY_ID)
+    assert (report.from_model, report.to_model) == (BUNDLED_ID, BETA)
     assert 0 < report.parts.load_s + report.parts.check_s < report.parts.total_s
-    assert engine.snapshot.model == TINY_ID
+    assert engine.snapshot.model == BETA
     keeper, other = (engine.snapshot.agent(name) for name in ("keeper", "other"))
     assert keeper is not None
     assert keeper.pinned
@@ -119,13 +130,6 @@ def test_there_and_back_agents_are_who_they_were_and_their_caches_warm(engine: E
     assert again.num_cached_tokens >= len(before.token_ids) > 0
     assert again.last.usage.num_cached_tokens > 100
     assert [event.kind for event in engine.snapshot.events].count("swap") == 4
-
-
-def test_the_same_seed_says_the_same_twice_and_after_a_swap_and_back(engine: Engine) -> None:
-    options = {"seed": 11, "temperature": 0.9, "max_tokens": 32}
-    first, second = (ask(engine, f"drawn-{n}", "A word, please.", **options) for n in range(2))
-    swap(engine, TINY_ID)
-    swap(engine, BUNDLED)
     third = ask(engine, "drawn-2", "A word, please.", **options)
     assert says(first) == says(second) == says(third)
 
@@ -135,13 +139,13 @@ def test_running_turns_finish_and_late_ones_are_told_when_to_come_again(engine: 
     while not turn.next_delta().token_ids:
         pass
     chat = engine.chat_format
-    command = SwapModel(model=TINY_ID)
+    command = SwapModel(model=BETA)
     engine.send(command)
     while engine.snapshot.status is not EngineStatus.SWAPPING:
         time.sleep(0.002)
-    second = SwapModel(model=BUNDLED)
+    second = SwapModel(model=ALPHA)
     engine.send(second)
-    with pytest.raises(SwapInProgressError, match=TINY_ID) as refused:
+    with pytest.raises(SwapInProgressError, match=BETA) as refused:
         second.done.result(TIMEOUT_S)
     assert refused.value.retry_after_s > 0
     with pytest.raises((SwapInProgressError, ModelChangedError)):
@@ -150,7 +154,7 @@ def test_running_turns_finish_and_late_ones_are_told_when_to_come_again(engine: 
     assert answer.last.finish_reason in (FinishReason.MAX_TOKENS, FinishReason.END_TURN)
     command.done.result(TIMEOUT_S)
     assert engine.chat_format is not chat
-    swap(engine, BUNDLED)
+    swap(engine, ALPHA)
 
 
 def test_a_prompt_of_another_model_is_not_taken(
@@ -169,11 +173,11 @@ def test_at_the_deadline_turns_end_with_an_error_to_retry_and_keep_their_cache(
     turn = RunningTurn(engine, "cut", PROMPT, max_tokens=2000)
     while not turn.next_delta().token_ids:
         pass
-    swap(engine, TINY_ID, drain_s=0.0)
+    swap(engine, BETA, drain_s=0.0)
     answer = turn.answer()
     assert answer.last.finish_reason is FinishReason.ERROR
     assert isinstance(answer.last.error, SwapInProgressError)
-    swap(engine, BUNDLED)
+    swap(engine, ALPHA)
     row = engine.snapshot.agent("cut")
     assert row is not None
     assert row.warm_bytes > 0
@@ -189,7 +193,7 @@ def test_what_is_not_there_or_cannot_be_read_stops_nobody(engine: Engine, models
         with pytest.raises(ModelLoadError):
             swap(engine, name)
         assert engine.snapshot.status is EngineStatus.SERVING
-        assert engine.snapshot.model == BUNDLED_ID
+        assert engine.snapshot.model == ALPHA
         assert engine.snapshot.swap is None
 
 
@@ -222,11 +226,11 @@ def test_a_load_that_fails_brings_the_old_model_back(engine: Engine, models: Pat
     config = json.loads((models / "liar" / "config.json").read_text())
     (models / "liar" / "config.json").write_text(json.dumps({**config, "hidden_size": 96}))
 
-    with pytest.raises(ModelLoadError, match=f"{BUNDLED_ID} is active again"):
+    with pytest.raises(ModelLoadError, match=f"{ALPHA} is active again"):
         swap(engine, "liar")
 
     assert engine.snapshot.status is EngineStatus.SERVING
-    assert engine.snapshot.model == BUNDLED_ID
+    assert engine.snapshot.model == ALPHA
     again = ask(engine, "steady", PROMPT)
     assert says(again) == says(before)
     assert again.num_cached_tokens > 100
@@ -247,7 +251,7 @@ def test_no_memory_for_the_new_model_brings_the_old_one_back(
 
     monkeypatch.setattr(loader, "_use_float32", fails_once)
     with pytest.raises(ModelLoadError, match="is active again"):
-        swap(engine, TINY_ID)
+        swap(engine, BETA)
     assert len(tried) == 2
     assert ask(engine, "after", "Still there?").token_ids
 
@@ -255,21 +259,21 @@ def test_no_memory_for_the_new_model_brings_the_old_one_back(
 def test_the_models_are_told_with_what_each_means_for_the_agents(engine: Engine) -> None:
     ask(engine, "asker", PROMPT)
     await_agent(engine, "asker")
-    swap(engine, TINY_ID)
+    swap(engine, BETA)
     ask(engine, "asker", "Hello.")
     command = ListModels()
     engine.send(command)
     active, *others = command.done.result(TIMEOUT_S)
     assert active.is_active
-    assert active.model_id == TINY_ID
+    assert active.model_id == BETA
     assert active.load_s
-    bundled = next(each for each in others if each.origin == "bundled")
-    assert bundled.load_s
-    assert not bundled.refusal
-    impact = next(each for each in bundled.agents if each.agent_id == "asker")
+    alpha = next(each for each in others if each.model_id == ALPHA)
+    assert alpha.load_s
+    assert not alpha.refusal
+    impact = next(each for each in alpha.agents if each.agent_id == "asker")
     assert impact.num_warm_tokens > 100
     assert impact.prefill_s is not None
-    swap(engine, BUNDLED)
+    swap(engine, ALPHA)
 
 
 def test_a_shutdown_calls_a_change_off_that_still_drains(models: Path, tmp_path: Path) -> None:
@@ -277,7 +281,7 @@ def test_a_shutdown_calls_a_change_off_that_still_drains(models: Path, tmp_path:
         turn = RunningTurn(engine, "long", "Tell me a story.", max_tokens=3000)
         while not turn.next_delta().token_ids:
             pass
-        command = SwapModel(model=TINY_ID)
+        command = SwapModel(model=BETA)
         engine.send(command)
         while engine.snapshot.status is not EngineStatus.SWAPPING:
             time.sleep(0.002)
@@ -296,8 +300,8 @@ def test_when_neither_can_be_loaded_the_engine_says_why(
             raise RuntimeError("the device is gone")
 
         monkeypatch.setattr(loader, "_use_float32", fails)
-        with pytest.raises(EngineFailedError, match=f"neither {TINY_ID} .* nor {BUNDLED_ID}"):
-            swap(engine, TINY_ID)
+        with pytest.raises(EngineFailedError, match=f"neither {BETA} .* nor {ALPHA}"):
+            swap(engine, BETA)
         assert engine.join(TIMEOUT_S)
         assert engine.snapshot.status is EngineStatus.FAILED
         assert "the device is gone" in engine.snapshot.status_text
@@ -306,7 +310,7 @@ def test_when_neither_can_be_loaded_the_engine_says_why(
 def test_without_a_disk_a_change_says_what_is_lost(models: Path) -> None:
     with started(models, None) as engine:
         ask(engine, "memory", PROMPT)
-        swap(engine, TINY_ID)
+        swap(engine, BETA)
         assert engine.snapshot.agent("memory") is not None
         assert any("are lost" in event.text for event in engine.snapshot.events)
 
@@ -315,7 +319,7 @@ def test_nothing_of_the_old_model_stays_in_memory(models: Path, tmp_path: Path) 
     with started(models, tmp_path) as engine:
         ask(engine, "a", PROMPT)
         core = weakref.ref(engine._host.core)
-        swap(engine, TINY_ID)
+        swap(engine, BETA)
         gc.collect()
         assert core() is None
 
@@ -325,8 +329,8 @@ def test_fifty_changes_leave_memory_as_it_was(models: Path, tmp_path: Path) -> N
     with started(models, tmp_path) as engine:
         sizes: list[int] = []
         for _ in range(25):
-            swap(engine, TINY_ID)
-            swap(engine, BUNDLED)
+            swap(engine, BETA)
+            swap(engine, ALPHA)
             ask(engine, "a", PROMPT)
             sizes.append(psutil.Process().memory_info().rss)
         threads = [each for each in threading.enumerate() if each.name.startswith("stoker")]

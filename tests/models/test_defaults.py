@@ -107,15 +107,15 @@ def test_model_is_loaded_with_what_is_set_for_it(
     engine = build_engine(Settings(model_defaults=named), paths, keeps_caches=False)
     engine.start()
     try:
-        while (chat := engine.chat_format) is None:
+        while (row := engine.snapshot.model_detail) is None:
             assert engine.snapshot.status is not EngineStatus.FAILED
             assert not engine.join(0.05)
-        row = engine.snapshot.model_detail
+        chat = engine.chat_format
     finally:
         engine.send(Shutdown(drain_s=0.0))
         engine.join(10.0)
 
-    assert row is not None
+    assert chat is not None
     assert (row.max_context_tokens, row.kv_format) == (512, "4 bit, group 64")
     assert chat.sampling_defaults == {"temperature": 0.5}
 
