@@ -28,7 +28,7 @@ from engine.errors import (
 )
 from engine.messages import ChatFormat
 from engine.model_choices import ModelChoices
-from engine.model_commands import ListModels, SwapModel
+from engine.model_commands import ListModels, ModelCommand, SwapModel
 from engine.model_host import ModelHost
 from engine.publication import PUBLISH_S, Publication
 from engine.settings import EngineSettings
@@ -200,10 +200,8 @@ class Engine:
                 core.abort(command.request_id, command.reason)
             case DescribeBlock():
                 answer(command.done, lambda: core.describe_block(command.block_id))
-            case ListModels():
-                self._choices.answer(command, self.snapshot.agents)
-            case SwapModel():
-                self._swapper.begin(command)
+            case ListModels() | SwapModel():
+                self._obey_about_models(command)
             case ToolsCalled():
                 core.note_tools(command)
             case Note():
@@ -215,6 +213,12 @@ class Engine:
             case _:
                 core.actions.obey(command)
         self._public.num_steps += 1
+
+    def _obey_about_models(self, command: ModelCommand) -> None:
+        if isinstance(command, SwapModel):
+            self._swapper.begin(command)
+        else:
+            self._choices.answer(command, self.snapshot.agents)
 
     def _submit(self, command: Generate) -> str:
         if self._drain_until_s is not None:
