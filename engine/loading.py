@@ -25,6 +25,7 @@ from engine.runtime.device_memory import (
     read_memory_and_peak,
 )
 from engine.runtime.loader import LoadedModel, load
+from engine.runtime.selftest_record import SelfTestRecords
 from engine.settings import DiskSettings, EngineSettings, Progress
 from engine.snapshot import DeviceRow, ModelRow
 from engine.telemetry import Telemetry
@@ -109,6 +110,7 @@ def load_engine(
         profile,
         lambda share, text: progress(0.3 + share * 0.7, text),
         settings.quantisation,
+        SelfTestRecords(settings.cache_dir, source.fingerprint),
     )
     notes = (*profile.fallbacks, *model.notes)
     for note in notes:
