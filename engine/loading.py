@@ -27,6 +27,7 @@ from engine.runtime.device_memory import (
     read_memory_and_peak,
 )
 from engine.runtime.loader import LoadedModel, load
+from engine.runtime.selftest_record import SelfTestRecords
 from engine.settings import DiskSettings, EngineSettings, Progress
 from engine.snapshot import DeviceRow, ModelRow
 from engine.telemetry import Telemetry
@@ -146,6 +147,7 @@ def load_engine(
         profile,
         progress,
         source.defaults.quantisation(settings.quantisation),
+        SelfTestRecords(settings.cache_dir, source.fingerprint),
     )
     notes = (*profile.fallbacks, *model.notes)
     for note in notes:
