@@ -72,7 +72,7 @@ bench: setup
 	@for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name $(ARGS) || exit; done
 
 screenshots: setup
-	$(BIN)/python -m app.dashboard.screenshots screenshots
+	$(BIN)/python -m docs.pictures screenshots
 
 docs: setup
 	$(BIN)/python -m docs.generate

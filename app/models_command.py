@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from app.config import BUNDLED_MODEL, ConfigError, Settings
 from app.paths import find_paths
+from app.pull_command import add_pull
 from engine.errors import ModelNotFoundError
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ examples:
   stoker models list
   stoker models show mlx-community/Qwen3-0.6B-4bit
   stoker models show ./my-model --json
+  stoker models pull mlx-community/Qwen3-0.6B-4bit
 """
 
 
@@ -37,7 +39,7 @@ def add_models(commands: Parsers) -> None:
     """
     models = commands.add_parser(
         "models",
-        help="list and inspect the models on this machine",
+        help="list, inspect and bring the models on this machine",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -49,6 +51,7 @@ def add_models(commands: Parsers) -> None:
     one.set_defaults(run=_run_show)
     for parser in (shown, one):
         parser.add_argument("--json", action="store_true", help="print JSON")
+    add_pull(actions)
 
 
 def refusal_of(reference: str) -> str:

@@ -47,7 +47,7 @@ def find_places(models_dir: Path, environ: Mapping[str, str] = os.environ) -> li
         models_dir: The folder that holds converted models.
         environ: Environment variables; they may move the Hugging Face cache.
     """
-    found = [*_own(models_dir), *_hub(_hub_cache(environ))]
+    found = [*_own(models_dir), *_hub(hub_cache(environ))]
     home = Path(environ.get("HOME") or Path.home())
     for folder in (home / ".lmstudio" / "models", home / ".cache" / "lm-studio" / "models"):
         found.extend(_lmstudio(folder))
@@ -142,7 +142,12 @@ def _own(models_dir: Path) -> Iterator[Place]:
             yield Place(folder.name, "stoker", folder, models_dir.resolve())
 
 
-def _hub_cache(environ: Mapping[str, str]) -> Path:
+def hub_cache(environ: Mapping[str, str] = os.environ) -> Path:
+    """The Hugging Face cache; it need not exist.
+
+    Args:
+        environ: Environment variables; they may move it.
+    """
     if environ.get("HF_HUB_CACHE"):
         return Path(environ["HF_HUB_CACHE"]).expanduser()
     if environ.get("HF_HOME"):

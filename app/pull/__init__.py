@@ -1,0 +1,1 @@
+"""Brings models from a hub into the Hugging Face cache of this machine."""
