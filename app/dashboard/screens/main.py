@@ -13,6 +13,7 @@ from app.dashboard.actions import ACTIONS, bindings, key_hints, offered
 from app.dashboard.board import UP, Board
 from app.dashboard.dispatch import BlockDescribed, CommandAnswered
 from app.dashboard.main_settings import MainSettings
+from app.dashboard.model_dispatch import SwapAnswered
 from app.dashboard.notices import Notices
 from app.dashboard.palette import DashboardCommands
 from app.dashboard.screens.detail import DetailScreen, DetailSettings
@@ -195,6 +196,11 @@ class MainScreen(ModelKeys):
         if answer.evicted:
             self._evictions.add(answer.evicted)
         self.refresh_now()
+
+    def on_swap_answered(self, answer: SwapAnswered) -> None:
+        """Says how a swap that was asked for here ended."""
+        self.on_command_answered(answer)
+        self._wanted_model = ""
 
     def on_throughput_pane_resized(self) -> None:
         """The charts' columns depend on the width."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from app.dashboard.dispatch import CommandAnswered
-from app.dashboard.model_dispatch import ModelDispatch, SwapAnswered
+from app.dashboard.model_dispatch import ModelDispatch
 from app.dashboard.screens.machine_keys import MachineKeys
 from engine.snapshot import EngineSnapshot, SwapRow
 from widgets.format import clean
@@ -25,15 +24,6 @@ class ModelKeys(MachineKeys):
                 ModelDispatch(self._engine, self).swap(model_id)
 
         self.app.push_screen(ModelsScreen(self._engine, self._marks), chosen)
-
-    def on_swap_answered(self, answer: SwapAnswered) -> None:
-        """Says how a swap that was asked for here ended, and shows its effect."""
-        self.on_command_answered(answer)
-        self._wanted_model = ""
-
-    def on_command_answered(self, answer: CommandAnswered) -> None:
-        """Says how a command ended."""
-        raise NotImplementedError
 
     def _tell_of_swap(self, before: SwapRow | None, shown: EngineSnapshot) -> None:
         """Says how a swap ended that somebody else asked for."""
