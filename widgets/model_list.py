@@ -72,6 +72,7 @@ class ModelList(OptionList):
 
     async def _on_click(self, event: events.Click) -> None:
         """Looks at the model under the mouse, or chooses it where it was looked at before."""
+        event.prevent_default()  # an option list chooses with the first click
         at = event.style.meta.get("option")
         if at is None:
             return

@@ -13,7 +13,7 @@ SYSTEM_ACTIONS: tuple[DashboardAction, ...] = (
         title="Swap model",
         help="See this machine's models and what each would mean for the agents; swapping asks.",
         group=SYSTEM,
-        rank=4,
+        rank=5,
         needs=Power.CHANGE,
     ),
     DashboardAction(
