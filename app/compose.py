@@ -111,6 +111,8 @@ def build_api(settings: Settings, engine: EngineFace) -> ApiServer:
             request_timeout_s=settings.request_timeout_s,
             max_connections=settings.max_connections,
             max_requests=settings.max_requests,
+            aliases=settings.aliases,
+            models_dir=find_paths().models_dir,
             unknown_model=settings.unknown_model,
             transfer_folder=find_paths().transfers_dir,
             # A longer one could not be kept.

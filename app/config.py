@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from app.access_settings import AccessSettings
 from app.api_keys import check_distinct, read_key_file
+from app.model_settings import BUNDLED_MODEL as BUNDLED_MODEL
+from app.model_settings import ModelSettings
 from app.paths import find_paths
 from app.setting_values import (
     parse_bytes,
@@ -21,7 +22,6 @@ from app.setting_values import (
     parse_number,
     parse_one_of,
     parse_switch,
-    parse_text,
     setting,
 )
 from engine.cache.quantisation import (
@@ -37,7 +37,6 @@ from styles.theme_names import THEME_WORDS
 DEFAULT = "default"
 PROJECT_FILE = "stoker.toml"
 ENVIRONMENT_PREFIX = "STOKER_"
-BUNDLED_MODEL = "bundled"
 _ANY_ADDRESS = "0.0.0.0"
 
 
@@ -46,13 +45,10 @@ class ConfigError(StokerError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings(AccessSettings):
-    """Everything that can be set; who may talk to the API is in ``AccessSettings``.
+class Settings(ModelSettings):
+    """Everything that can be set; models and access are in the classes it is made from.
 
     Attributes:
-        model: ``bundled``, or the path of a model folder.
-        unknown_model: ``active`` serves model names that are not here by the active model,
-            ``reject`` answers 404.
         memory_limit_bytes: Bytes that model, caches and all else may take; 0 lets Stoker choose.
         kv_budget_bytes: Bytes of KV cache in RAM; 0 lets Stoker choose.
         kv_disk_bytes: Bytes of KV cache on disk; 0 keeps none.
@@ -69,18 +65,6 @@ class Settings(AccessSettings):
         origins: For each field, where its value was given.
     """
 
-    model: str = setting(
-        BUNDLED_MODEL,
-        parse_text,
-        "MODEL",
-        "bundled, an id of `stoker models list`, or the path of a model folder",
-    )
-    unknown_model: Literal["active", "reject"] = setting(
-        "active",
-        parse_choice("active", "reject"),
-        "active|reject",
-        "serve model names that are not here by the active model, or reject them",
-    )
     memory_limit_bytes: int = setting(
         0,
         parse_bytes,

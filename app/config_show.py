@@ -92,6 +92,8 @@ def _perplexity_change(settings: Settings, paths: Paths) -> float | None:
 
 def _shown(settings: Settings, name: str) -> Any:
     value = getattr(settings, name)
+    if name == "aliases":
+        return {alias.name: alias.model for alias in value}
     if not SETTING_FIELDS[name].is_secret:
         return value
     if isinstance(value, tuple):

@@ -11,6 +11,8 @@ from typing import Any
 
 from app.config import SETTING_FIELDS
 from app.dashboard.actions import ACTIONS, PANE_KEYS
+from app.dashboard.key_words import action_keys
+from app.dashboard.place_keys import PLACES
 
 DOCS = Path(__file__).parent
 PAGE = DOCS / "configuration.md"
@@ -43,10 +45,16 @@ def actions_table() -> str:
     for group, actions in groupby(ACTIONS, key=lambda action: action.group):
         lines += ["", f"### {group}", "", "| key | action | what it does |", "|---|---|---|"]
         for action in actions:
-            key = action.key_label.replace("|", "\\|")
+            key = action_keys(action).replace("|", "\\|")
             lines.append(f"| `{key}` | {action.title} | {action.help} |")
     panes = ", ".join(f"`{key}` {pane}" for key, pane in PANE_KEYS)
-    lines += ["", f"One pane alone: {panes}.", ""]
+    lines += ["", f"One pane alone: {panes}.", "", "### In one place alone", ""]
+    lines += ["| where | keys | what they do |", "|---|---|---|"]
+    for place in PLACES:
+        titles = [place.title, *[""] * len(place.keys)]
+        for title, (keys, words) in zip(titles, place.keys, strict=False):
+            lines.append(f"| {title} | `{keys}` | {words} |")
+    lines.append("")
     return "\n".join(lines)
 
 

@@ -73,6 +73,7 @@ def pool_row(pool: BlockPool, agents: AgentStore, blocks: BlockMap) -> PoolRow:
         bytes_budget=pool.num_total_blocks * pool.block_bytes,
         block_states=blocks.states,
         block_owners=blocks.owners,
+        block_tiers=blocks.tiers,
     )
 
 

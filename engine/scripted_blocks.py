@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 
 from engine.errors import InvalidRequestError
-from engine.snapshot import NO_OWNER, AgentRow, BlockRow, BlockState, EngineSnapshot
+from engine.snapshot import NO_OWNER, AgentRow, BlockRow, BlockState, BlockTier, EngineSnapshot
 
+_ON_DISK = bytes([BlockTier.DISK])
 _WITHOUT_NAME = (BlockState.FREE, BlockState.RUNNING)
 
 
@@ -30,7 +31,7 @@ def describe_block(snapshot: EngineSnapshot, block_id: int) -> BlockRow:
         block_id=block_id,
         block_hash=hashlib.sha256(f"block {block_id}".encode()).hexdigest() if is_named else "",
         num_tokens=pool.block_tokens if is_named else 0,
-        is_on_disk=is_named and state is not BlockState.DIRTY,
+        is_on_disk=is_named and pool.block_tiers[block_id : block_id + 1] == _ON_DISK,
         owners=tuple(row.title for row in owners),
         num_owners=len(owners),
         idle_s=min((row.idle_s for row in owners), default=None),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Sequence, Set
 
 from engine.scripted_cast import BLOCK_BYTES, BLOCK_TOKENS, RUNNING, Actor
 from engine.snapshot import DiskRow
@@ -27,6 +27,11 @@ class ScriptedDisk:
     def pending(self) -> frozenset[int]:
         """Blocks that wait to be written."""
         return frozenset(self._pending)
+
+    @property
+    def stored(self) -> Set[int]:
+        """Blocks whose content is on disk too."""
+        return self._stored
 
     @property
     def row(self) -> DiskRow:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Mapping
 
-from engine.snapshot import NO_OWNER, BlockState
+from engine.snapshot import NO_OWNER, BlockState, BlockTier
 
 
 class ScriptedPool:
@@ -84,18 +84,23 @@ class ScriptedPool:
         active: Collection[str],
         pinned: Collection[str],
         pending: Collection[int],
-    ) -> tuple[bytes, bytes]:
-        """States and owners, one byte per block.
+        stored: Collection[int],
+    ) -> tuple[bytes, bytes, bytes]:
+        """States, owners and tiers, one byte per block.
 
         Args:
             order: Index of each agent in the snapshot's rows.
             active: Agents that generate.
             pinned: Agents that are pinned.
             pending: Blocks that wait to be written to disk.
+            stored: Blocks whose content is on disk too.
         """
         states = bytearray(self.num_blocks)
         owners = bytearray([NO_OWNER]) * self.num_blocks
+        tiers = bytearray(self.num_blocks)
         for block, holders in enumerate(self._holders):
+            if holders or block in self._cached:
+                tiers[block] = BlockTier.DISK if block in stored else BlockTier.MEMORY
             if not holders:
                 if block in self._cached:
                     states[block] = BlockState.CACHED
@@ -105,7 +110,7 @@ class ScriptedPool:
             state = _held_state(holders, owner, active, pinned)
             is_dirty = state is BlockState.HOT and block in pending
             states[block] = BlockState.DIRTY if is_dirty else state
-        return bytes(states), bytes(owners)
+        return bytes(states), bytes(owners), bytes(tiers)
 
 
 def _held_state(

@@ -53,11 +53,12 @@ def pool_row(memory: ScriptedMemory, actors: Sequence[Actor]) -> PoolRow:
     """The pool, with owners in the order of ``actors``."""
     pool = memory.pool
     running = [actor for actor in actors if actor.status in RUNNING]
-    states, owners = pool.block_map(
+    states, owners, tiers = pool.block_map(
         {actor.role.agent_id: index for index, actor in enumerate(actors)},
         active={actor.role.agent_id for actor in running},
         pinned={actor.role.agent_id for actor in actors if actor.pinned},
         pending=memory.disk.pending,
+        stored=memory.disk.stored,
     )
     return PoolRow(
         block_tokens=BLOCK_TOKENS,
@@ -72,6 +73,7 @@ def pool_row(memory: ScriptedMemory, actors: Sequence[Actor]) -> PoolRow:
         bytes_budget=pool.num_blocks * BLOCK_BYTES,
         block_states=states,
         block_owners=owners,
+        block_tiers=tiers,
     )
 
 

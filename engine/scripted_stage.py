@@ -9,6 +9,7 @@ from engine.snapshot import (
     NO_OWNER,
     AgentRow,
     BlockState,
+    BlockTier,
     DiskRow,
     EngineEvent,
     EngineSnapshot,
@@ -78,7 +79,20 @@ def pool(runs: tuple[Run, ...], num_blocks: int, num_evictions: int = 0) -> Pool
         bytes_budget=num_blocks * BLOCK_BYTES,
         block_states=states,
         block_owners=owners,
+        block_tiers=tiers_of(states),
     )
+
+
+def tiers_of(states: bytes) -> bytes:
+    """Where blocks in these states are, one byte each: what is at rest has been written."""
+    return bytes(_TIER.get(BlockState(state), BlockTier.DISK) for state in states)
+
+
+_TIER = {
+    BlockState.FREE: BlockTier.NONE,
+    BlockState.RUNNING: BlockTier.MEMORY,
+    BlockState.DIRTY: BlockTier.MEMORY,
+}
 
 
 def event(number: int, kind: str, text: str, level: str = "info") -> EngineEvent:

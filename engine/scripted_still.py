@@ -20,6 +20,7 @@ from engine.scripted_cast import (
 )
 from engine.scripted_file import ScriptedAgent, read_agent, write_agent
 from engine.scripted_speech import scripted_text
+from engine.scripted_stage import tiers_of
 from engine.scripted_still_models import StillModels
 from engine.snapshot import (
     NO_OWNER,
@@ -286,6 +287,7 @@ class StillScene(StillModels):
                 pool,
                 block_states=states,
                 block_owners=bytes(owner for _, owner in changed),
+                block_tiers=tiers_of(states),
                 num_free_blocks=num_free,
                 num_shared_blocks=states.count(BlockState.SHARED),
                 bytes_used=(pool.num_total_blocks - num_free) * pool.block_bytes,

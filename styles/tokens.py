@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from engine.snapshot import AgentStatus, BlockState, EngineStatus
+from engine.snapshot import AgentStatus, BlockState, BlockTier, EngineStatus
 
 BRIGHT = "$foreground"
 PLAIN = "$foreground 85%"
@@ -74,6 +74,18 @@ BLOCK_WORD: dict[BlockState, str] = {
     BlockState.DIRTY: "unsaved",
 }
 
+TIER_ROLE: dict[BlockTier, str] = {
+    BlockTier.NONE: TRACK,
+    BlockTier.MEMORY: BRAND,
+    BlockTier.DISK: DISK,
+}
+
+TIER_WORD: dict[BlockTier, str] = {
+    BlockTier.NONE: "free",
+    BlockTier.MEMORY: "memory only",
+    BlockTier.DISK: "on disk too",
+}
+
 OWNER_COLOURS: tuple[str, ...] = (
     "#5fb3f9",
     "#7fd88f",
@@ -98,6 +110,7 @@ class Glyphs:
     Attributes:
         agent: Mark of each agent status.
         block: Mark of each block state.
+        tier: Mark of a block by where its content is.
         pinned: Before a pinned agent's name.
         paused: An agent whose turns are held.
         cursor: In front of the selected row.
@@ -119,6 +132,7 @@ class Glyphs:
 
     agent: dict[AgentStatus, str] = field(repr=False)
     block: dict[BlockState, str] = field(repr=False)
+    tier: dict[BlockTier, str] = field(repr=False)
     pinned: str
     paused: str
     cursor: str
@@ -157,6 +171,7 @@ UNICODE = Glyphs(
         BlockState.PINNED: "◆",
         BlockState.DIRTY: "░",
     },
+    tier={BlockTier.NONE: "·", BlockTier.MEMORY: "░", BlockTier.DISK: "▓"},
     pinned="◆",
     paused="‖",
     cursor="▌",
@@ -195,6 +210,7 @@ ASCII = Glyphs(
         BlockState.PINNED: "P",
         BlockState.DIRTY: "d",
     },
+    tier={BlockTier.NONE: ".", BlockTier.MEMORY: "m", BlockTier.DISK: "w"},
     pinned="P",
     paused="=",
     cursor=">",

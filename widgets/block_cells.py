@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from engine.snapshot import NO_OWNER, BlockState
+from engine.snapshot import NO_OWNER, BlockState, BlockTier
 from styles.tokens import BLOCK_ORDER
 
 MAX_CELL_WIDTH = 5
@@ -40,6 +40,26 @@ def aggregate(states: bytes, owners: bytes, num_cells: int) -> list[Cell]:
         _cell(states[start : start + per_cell], owners[start : start + per_cell])
         for start in range(0, len(states), per_cell)
     ]
+
+
+def aggregate_tiers(tiers: bytes, num_cells: int) -> list[BlockTier]:
+    """The tier of each cell of ``aggregate``: that of most of its blocks in use.
+
+    Of two that are even, the one that would be lost.
+    """
+    if not tiers or num_cells <= 0:
+        return []
+    per_cell = blocks_per_cell(len(tiers), num_cells)
+    if per_cell == 1:
+        return [BlockTier(tier) for tier in tiers]
+    return [_cell_tier(tiers[at : at + per_cell]) for at in range(0, len(tiers), per_cell)]
+
+
+def _cell_tier(tiers: bytes) -> BlockTier:
+    num_on_disk, num_in_memory = tiers.count(BlockTier.DISK), tiers.count(BlockTier.MEMORY)
+    if num_on_disk > num_in_memory:
+        return BlockTier.DISK
+    return BlockTier.MEMORY if num_in_memory else BlockTier.NONE
 
 
 def blocks_per_cell(num_blocks: int, num_cells: int) -> int:

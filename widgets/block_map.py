@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -13,31 +12,15 @@ from textual.content import Content
 from textual.message import Message
 from textual.reactive import reactive
 
-from engine.snapshot import NO_OWNER, BlockRow, BlockState, PoolRow
-from styles.tokens import (
-    BLOCK_ROLE,
-    BLOCK_WORD,
-    BRIGHT,
-    CURSOR,
-    MUTED,
-    OWNER_COLOURS,
-    Glyphs,
-)
+from engine.snapshot import BlockRow, PoolRow
+from styles.tokens import BRIGHT, CURSOR, MUTED
 from widgets.bars import Part, merged
-from widgets.block_cells import (
-    GAPPED_CELL_WIDTH,
-    Cell,
-    Grid,
-    aggregate,
-    grid_for,
-    state_counts,
-)
+from widgets.block_cells import GAPPED_CELL_WIDTH, Grid, grid_for
+from widgets.block_legend import ColourBy, Paint, legend_lines, painted
 from widgets.block_words import many_blocks_lines, one_block_lines
-from widgets.format import short_bytes, short_count, short_ids, shorten
+from widgets.format import short_bytes, short_count
 from widgets.pane import Pane
 
-MAX_LEGEND_LINES = 2
-NAME_CELLS = 18
 EVICTIONS_FROM = 68
 
 
@@ -57,18 +40,18 @@ class BlockMapSlice:
 
 
 class BlockMapPane(Pane[BlockMapSlice]):
-    """The map and its legend. ``by_agent`` colours by owner; marks always tell the state."""
+    """The map and its legend, coloured in one of three ways."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left,h", "move(-1, 0)", "Left", show=False),
-        Binding("right,l", "move(1, 0)", "Right", show=False),
-        Binding("up,k", "move(0, -1)", "Up", show=False),
-        Binding("down,j", "move(0, 1)", "Down", show=False),
-        Binding("home,g", "jump(0)", "First", show=False),
-        Binding("end,G", "jump(-1)", "Last", show=False),
+        Binding("left,h", "move(-1, 0)", "Show the cursor, and move it.", show=False),
+        Binding("right,l", "move(1, 0)", "Show the cursor, and move it.", show=False),
+        Binding("up,k", "move(0, -1)", "Show the cursor, and move it.", show=False),
+        Binding("down,j", "move(0, 1)", "Show the cursor, and move it.", show=False),
+        Binding("home,g", "jump(0)", "Go to the first or the last block.", show=False),
+        Binding("end,G", "jump(-1)", "Go to the first or the last block.", show=False),
     ]
 
-    by_agent: reactive[bool] = reactive(False)
+    colour_by: reactive[ColourBy] = reactive(ColourBy.STATE)
     cursor: reactive[int | None] = reactive(None)
     """The cell that is explained; None before anybody pointed at one."""
 
@@ -158,7 +141,7 @@ class BlockMapPane(Pane[BlockMapSlice]):
             event.prevent_default()
             self.cursor = None
 
-    def watch_by_agent(self) -> None:
+    def watch_colour_by(self) -> None:
         """Names the colouring in the border."""
         self._name_border()
 
@@ -180,16 +163,18 @@ class BlockMapPane(Pane[BlockMapSlice]):
             if total
             else "blocks"
         )
-        self.border_subtitle = "by agent" if self.by_agent else "by state"
+        self.border_subtitle = f"by {self.colour_by}"
 
     def draw(self, width: int, height: int) -> list[Content]:
         """The map, a blank line where there is room, the legend."""
         pool = self._slice.pool
         if not pool.block_states:
             return [Content.styled("no pool yet: it is sized when a model is loaded", MUTED)]
+        if self.colour_by is ColourBy.TIER and not pool.block_tiers:
+            return [Content.styled("that Stoker does not tell which blocks are on disk", MUTED)]
         legend = self._legend(width)
         grid = self._grid(width, height)
-        cells = aggregate(pool.block_states, pool.block_owners, width * grid.height)
+        cells = painted(pool, width * grid.height, self.colour_by, self.glyphs)
         per_line = grid.cells_per_line
         lines = [
             self._line(cells[at : at + per_line], at, grid.cell_width)
@@ -215,68 +200,26 @@ class BlockMapPane(Pane[BlockMapSlice]):
         )
 
     def _legend(self, width: int) -> list[Content]:
-        return _legend(self._owner_legend() if self.by_agent else self._state_legend(), width)
+        shown = self._slice
+        return legend_lines(shown.pool, shown.agent_ids, self.colour_by, width, self.glyphs)
 
     def _grid(self, width: int, height: int) -> Grid:
         """How the map is laid out in a pane of that size."""
         map_height = max(1, height - len(self._legend(width)) - 2)
         return grid_for(len(self._slice.pool.block_states), width, map_height)
 
-    def _line(self, cells: Sequence[Cell], first: int, cell_width: int) -> Content:
+    def _line(self, cells: Sequence[Paint], first: int, cell_width: int) -> Content:
         """Cells side by side; wide ones keep a gap, so that each block is seen."""
         parts: list[Part] = []
         gap = cell_width // GAPPED_CELL_WIDTH
-        for at, cell in enumerate(cells, first):
-            mark = self.glyphs.block[cell.state]
-            num_marks = 1 if cell.state is BlockState.FREE else cell_width - gap
+        for at, (mark, role, is_free) in enumerate(cells, first):
+            marks = mark * (1 if is_free else cell_width - gap)
             if at == self.cursor:
-                parts.append((f"{mark * num_marks:<{cell_width - gap}}", CURSOR))
+                parts.append((f"{marks:<{cell_width - gap}}", CURSOR))
                 parts.append((" " * gap, ""))
             else:
-                parts.append((f"{mark * num_marks:<{cell_width}}", self._role(cell)))
+                parts.append((f"{marks:<{cell_width}}", role))
         return Content.assemble(*merged(parts))
-
-    def _role(self, cell: Cell) -> str:
-        if not self.by_agent or cell.owner == NO_OWNER or cell.state is BlockState.SHARED:
-            return BLOCK_ROLE[cell.state]
-        return OWNER_COLOURS[cell.owner % len(OWNER_COLOURS)]
-
-    def _state_legend(self) -> list[list[Part]]:
-        counts = state_counts(self._slice.pool.block_states)
-        return [
-            [
-                (self.glyphs.block[state], BLOCK_ROLE[state]),
-                (f" {BLOCK_WORD[state]} ", MUTED),
-                (short_count(count), BRIGHT),
-            ]
-            for state, count in counts.items()
-            if count or state in (BlockState.RUNNING, BlockState.SHARED, BlockState.FREE)
-        ]
-
-    def _owner_legend(self) -> list[list[Part]]:
-        pool = self._slice.pool
-        shared = pool.block_states.count(BlockState.SHARED)
-        full = self.glyphs.block[BlockState.RUNNING]
-        entries: list[list[Part]] = [
-            [
-                (self.glyphs.block[BlockState.SHARED], BLOCK_ROLE[BlockState.SHARED]),
-                (" shared ", MUTED),
-                (short_count(shared), BRIGHT),
-            ]
-        ]
-        owned = Counter(
-            owner
-            for owner, state in zip(pool.block_owners, pool.block_states, strict=True)
-            if owner != NO_OWNER and state != BlockState.SHARED
-        )
-        for owner, count in owned.most_common():
-            if owner < len(self._slice.agent_ids):
-                name = shorten(
-                    short_ids(self._slice.agent_ids[owner]), NAME_CELLS, self.glyphs.ellipsis
-                )
-                colour = OWNER_COLOURS[owner % len(OWNER_COLOURS)]
-                entries.append([(full, colour), (f" {name} ", MUTED), (short_count(count), BRIGHT)])
-        return entries
 
     def _scale(self, width: int, grid: Grid) -> Content:
         pool, per_cell = self._slice.pool, grid.blocks_per_cell
@@ -289,43 +232,3 @@ class BlockMapPane(Pane[BlockMapSlice]):
             (f"   {pool.num_evictions} evictions" if width >= EVICTIONS_FROM else "", MUTED),
             (f"   {short_count(num_pending)} to write" if num_pending else "", MUTED),
         )
-
-
-def _legend(entries: Sequence[list[Part]], width: int) -> list[Content]:
-    """Entries on one line if they fit it at all, else on as many as are allowed."""
-    pieces = [Content.assemble(*entry) for entry in entries]
-    for gap in ("  ", " "):
-        line = Content(gap).join(pieces)
-        if line.cell_length <= width:
-            return [line]
-    return _flow(entries, width, MAX_LEGEND_LINES)
-
-
-def _flow(entries: Sequence[list[Part]], width: int, num_lines: int) -> list[Content]:
-    """Legend entries on as many lines as are given; what does not fit is left out whole."""
-    lines: list[Content] = [Content("")]
-    for entry in entries:
-        piece = Content.assemble(*entry)
-        gap = 2 if lines[-1].cell_length else 0
-        if lines[-1].cell_length + gap + piece.cell_length > width:
-            if len(lines) == num_lines:
-                break
-            lines.append(piece)
-        else:
-            lines[-1] = Content.assemble(lines[-1], " " * gap, piece)
-    return lines
-
-
-def legend_line(pool: PoolRow, width: int, glyphs: Glyphs) -> Content:
-    """The states of a pool with their counts, as far as they fit one line."""
-    counts = state_counts(pool.block_states)
-    entries: list[list[Part]] = [
-        [
-            (glyphs.block[state], BLOCK_ROLE[state]),
-            (f" {BLOCK_WORD[state]} ", MUTED),
-            (short_count(count), BRIGHT),
-        ]
-        for state, count in counts.items()
-        if count
-    ]
-    return _flow(entries, width, 1)[0]

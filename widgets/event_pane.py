@@ -44,15 +44,15 @@ class EventsPane(Pane[EventsSlice]):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("down,j", "scroll_entries(1)", "Older", show=False),
-        Binding("up,k", "scroll_entries(-1)", "Newer", show=False),
-        Binding("pagedown,ctrl+f", "scroll_pages(1)", "Much older", show=False),
-        Binding("pageup,ctrl+b", "scroll_pages(-1)", "Much newer", show=False),
-        Binding("home,g", "newest", "Newest", show=False),
-        Binding("end,G", "oldest", "Oldest", show=False),
-        Binding("v", "next_level", "Level", show=False),
-        Binding("l", "toggle_log", "Log", show=False),
-        Binding("slash", "open_filter", "Filter", show=False),
+        Binding("down,j", "scroll_entries(1)", "Look back, or forward again.", show=False),
+        Binding("up,k", "scroll_entries(-1)", "Look back, or forward again.", show=False),
+        Binding("pagedown,ctrl+f", "scroll_pages(1)", "The same by pages.", show=False),
+        Binding("pageup,ctrl+b", "scroll_pages(-1)", "The same by pages.", show=False),
+        Binding("home,g", "newest", "Go to the newest or the oldest.", show=False),
+        Binding("end,G", "oldest", "Go to the newest or the oldest.", show=False),
+        Binding("v", "next_level", "Show all, or warnings and errors, or errors.", show=False),
+        Binding("l", "toggle_log", "Show the lines of the log too, or hide them.", show=False),
+        Binding("slash", "open_filter", "Filter by kind or text.", show=False),
     ]
 
     def __init__(self, zone: tzinfo | None = None) -> None:

@@ -72,13 +72,13 @@ class LaneList(ScrollView, can_focus=True):
     """The rows. Only lines on the screen are drawn, and only those that changed."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,k", "move(-1)", "Up", show=False),
-        Binding("down,j", "move(1)", "Down", show=False),
-        Binding("pageup,ctrl+b", "page(-1)", "Page up", show=False),
-        Binding("pagedown,ctrl+f", "page(1)", "Page down", show=False),
-        Binding("home,g", "jump(0)", "First", show=False),
-        Binding("end,G", "jump(-1)", "Last", show=False),
-        Binding("enter", "open", "Detail", show=False),
+        Binding("up,k", "move(-1)", "Select an agent.", show=False),
+        Binding("down,j", "move(1)", "Select an agent.", show=False),
+        Binding("pageup,ctrl+b", "page(-1)", "Go a page up or down.", show=False),
+        Binding("pagedown,ctrl+f", "page(1)", "Go a page up or down.", show=False),
+        Binding("home,g", "jump(0)", "Go to the first or the last one.", show=False),
+        Binding("end,G", "jump(-1)", "Go to the first or the last one.", show=False),
+        Binding("enter", "open", "Explain the agent.", show=False),
     ]
     COMPONENT_CLASSES: ClassVar[set[str]] = {"lane--cursor", "lane--hover"}
 

@@ -25,10 +25,10 @@ class Page(ScrollView, can_focus=True):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("j", "scroll_down", "Down", show=False),
-        Binding("k", "scroll_up", "Up", show=False),
-        Binding("g", "scroll_home", "Top", show=False),
-        Binding("G", "scroll_end", "End", show=False),
+        Binding("j", "scroll_down", "Scroll; arrows and page keys too.", show=False),
+        Binding("k", "scroll_up", "Scroll; arrows and page keys too.", show=False),
+        Binding("g", "scroll_home", "Go to the top or the end.", show=False),
+        Binding("G", "scroll_end", "Go to the top or the end.", show=False),
     ]
 
     def __init__(self, title: str, draw: DrawPage) -> None:

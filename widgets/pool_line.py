@@ -10,7 +10,7 @@ from engine.snapshot import PoolRow
 from styles.tokens import BLOCK_ROLE, BRIGHT, DIM, MUTED, UNICODE, Glyphs
 from widgets.bars import stacked
 from widgets.block_cells import state_counts
-from widgets.block_map import legend_line
+from widgets.block_legend import state_line
 
 BAR_CELLS = 24
 
@@ -45,5 +45,5 @@ class PoolLine(Widget):
             (figure, BRIGHT),
             bar,
             "  ",
-            legend_line(pool, room, self.glyphs),
+            state_line(pool, room, self.glyphs),
         )

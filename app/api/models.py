@@ -7,16 +7,17 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
+from app.api.catalogue import Catalogue, ListedModel
 from app.api.errors import Dialect, dialect_of
 from app.api.service import MAX_NAME_CHARS, TurnService
 from engine.errors import ModelNotFoundError
-from engine.snapshot import ModelRow
+from engine.models.places import MAX_SUGGESTIONS
 
 _EPOCH = "1970-01-01T00:00:00Z"
 """When a model was made is not known here; the protocol allows the epoch for that."""
 
 
-def _anthropic_model(model: ModelRow) -> dict[str, Any]:
+def _anthropic_model(model: ListedModel) -> dict[str, Any]:
     return {
         "type": "model",
         "id": model.model_id,
@@ -28,7 +29,7 @@ def _anthropic_model(model: ModelRow) -> dict[str, Any]:
     }
 
 
-def _openai_model(model: ModelRow) -> dict[str, Any]:
+def _openai_model(model: ListedModel) -> dict[str, Any]:
     return {
         "id": model.model_id,
         "object": "model",
@@ -38,7 +39,7 @@ def _openai_model(model: ModelRow) -> dict[str, Any]:
     }
 
 
-def _listing(models: list[ModelRow], dialect: Dialect) -> dict[str, Any]:
+def _listing(models: list[ListedModel], dialect: Dialect) -> dict[str, Any]:
     if dialect is Dialect.OPENAI:
         return {"object": "list", "data": [_openai_model(model) for model in models]}
     return {
@@ -53,26 +54,22 @@ def models_router(service: TurnService) -> APIRouter:
     """The routes that name models."""
     router = APIRouter(tags=["models"])
 
-    def models_here() -> list[ModelRow]:
-        model = service.engine.snapshot.model_detail
-        return [model] if model is not None else []
+    catalogue = Catalogue(service.engine, service.aliases, service.settings.models_dir)
 
     def dialect(request: Request) -> Dialect:
         return dialect_of(request.url.path, "anthropic-version" in request.headers)
 
     @router.get("/v1/models", summary="List models", response_model=None)
     async def list_models(request: Request) -> Response:
-        return JSONResponse(_listing(models_here(), dialect(request)))
+        return JSONResponse(_listing(await catalogue.models(), dialect(request)))
 
     @router.get("/v1/models/{model_id:path}", summary="Show a model", response_model=None)
     async def show_model(request: Request, model_id: str) -> Response:
-        models = models_here()
-        for model in models:
-            if model.model_id == model_id:
-                is_openai = dialect(request) is Dialect.OPENAI
-                return JSONResponse(_openai_model(model) if is_openai else _anthropic_model(model))
-        raise ModelNotFoundError(
-            model_id[:MAX_NAME_CHARS], tuple(model.model_id for model in models)
-        )
+        model = await catalogue.find(model_id)
+        if model is None:
+            names = tuple(model.model_id for model in await catalogue.models())
+            raise ModelNotFoundError(model_id[:MAX_NAME_CHARS], names[:MAX_SUGGESTIONS])
+        is_openai = dialect(request) is Dialect.OPENAI
+        return JSONResponse(_openai_model(model) if is_openai else _anthropic_model(model))
 
     return router

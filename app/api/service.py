@@ -15,6 +15,7 @@ from app.api.settings import ApiSettings
 from app.api.telemetry import RequestRecord
 from app.api.turns import Receive, Turn
 from app.logs import printable
+from app.model_aliases import ModelAliases
 from engine.commands import Note
 from engine.constraint import Constraint
 from engine.errors import (
@@ -45,6 +46,7 @@ class TurnService:
         """Makes a service for one loop."""
         self.engine = engine
         self.settings = settings
+        self.aliases = ModelAliases(settings.aliases)
         self._bridge = bridge
         self._turns: set[Turn] = set()
         self._noted_aliases: set[tuple[str, str]] = set()
@@ -209,12 +211,14 @@ class TurnService:
             return active
         name = asked[:MAX_NAME_CHARS]
         record.asked_model = name
-        if self.settings.unknown_model == "reject":
+        is_alias = self.aliases.meant(asked, active) == active
+        if not is_alias and self.settings.unknown_model == "reject":
             raise ModelNotFoundError(name, (active,))
         if (name, active) not in self._noted_aliases and len(self._noted_aliases) < MAX_ALIASES:
             self._noted_aliases.add((name, active))
+            why = "is an alias" if is_alias else "is not here"
             self.engine.send(
-                Note(kind="alias", text=f"{printable(name)} is not here: served by {active}")
+                Note(kind="alias", text=f"{printable(name)} {why}: served by {active}")
             )
         return active
 

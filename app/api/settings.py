@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from app.api_keys import ApiKey
+from app.model_aliases import ModelAlias
 
 DEFAULT_PORT = 8000
 DEFAULT_BODY_LIMIT_BYTES = 32 * 1024 * 1024
@@ -25,6 +26,9 @@ class ApiSettings:
         api_keys: Keys of others, each with caches of its own.
         allowed_hosts: Host names accepted in the ``Host`` header beside the loopback names and
             ``host``; ``*`` accepts any.
+        aliases: Other names for models.
+        models_dir: The folder of converted models; with it, clients are told of every model that
+            is here.
         unknown_model: What to do with a model name that is not here: ``active`` serves it with
             the active model and says so, ``reject`` answers 404.
         body_limit_bytes: Longest request body.
@@ -49,6 +53,8 @@ class ApiSettings:
     api_key: str | None = None
     api_keys: tuple[ApiKey, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
+    aliases: tuple[ModelAlias, ...] = ()
+    models_dir: Path | None = None
     unknown_model: Literal["active", "reject"] = "active"
     body_limit_bytes: int = DEFAULT_BODY_LIMIT_BYTES
     body_timeout_s: float = 60.0

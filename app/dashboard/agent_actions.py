@@ -157,7 +157,7 @@ AGENT_ACTIONS: tuple[DashboardAction, ...] = (
         key_label="enter",
         label="detail",
         title="Agent detail",
-        help="Explain the selected agent, its cache and its last turn; also i.",
+        help="Explain the selected agent, its cache and its last turn.",
         group=AGENT,
         rank=5,
     ),

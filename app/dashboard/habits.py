@@ -24,24 +24,25 @@ class Habits:
         theme: Name of the theme; empty where none was chosen.
         sort_by: Order of the agents; empty where none was chosen.
         span_s: Seconds that the charts go back; 0 where none was chosen.
-        by_agent: Whether the block map is coloured by agent.
+        colour_by: What the block map is coloured by; empty where nothing was chosen.
         layout: Which panes there are, and how large.
     """
 
     theme: str = ""
     sort_by: str = ""
     span_s: int = 0
-    by_agent: bool = False
+    colour_by: str = ""
     layout: PaneLayout = field(default_factory=PaneLayout)
 
 
 def _read(value: dict[str, Any]) -> Habits:
     theme, sort_by, span_s = value.get("theme"), value.get("sort_by"), value.get("span_s")
+    colour_by = value.get("colour_by")
     return Habits(
         theme=theme if isinstance(theme, str) else "",
         sort_by=sort_by if isinstance(sort_by, str) else "",
         span_s=span_s if type(span_s) is int else 0,
-        by_agent=value.get("by_agent") is True,
+        colour_by=colour_by if isinstance(colour_by, str) else "",
         layout=PaneLayout.from_json(value.get("layout")),
     )
 
@@ -78,7 +79,7 @@ class HabitsFile:
             "theme": habits.theme,
             "sort_by": habits.sort_by,
             "span_s": habits.span_s,
-            "by_agent": habits.by_agent,
+            "colour_by": habits.colour_by,
             "layout": habits.layout.as_json(),
         }
         # Another dashboard may save at the same time.

@@ -8,6 +8,7 @@ from itertools import groupby
 
 from app.dashboard.action import DashboardAction
 from app.dashboard.actions import PANE_KEYS
+from app.dashboard.key_words import action_keys
 from engine.snapshot import AgentStatus, BlockState
 from styles.tokens import AGENT_ROLE, BLOCK_ORDER, BLOCK_ROLE, BRAND, BRIGHT, MUTED, PLAIN, Glyphs
 
@@ -74,7 +75,7 @@ class Section:
 
 
 def key_sections(actions: Sequence[DashboardAction]) -> list[Section]:
-    """Every key that works.
+    """Every key that works everywhere on the main screen.
 
     Args:
         actions: What is offered, in the registry's order.
@@ -86,12 +87,25 @@ def key_sections(actions: Sequence[DashboardAction]) -> list[Section]:
         Section(
             "Moving",
             (
-                _key("arrows", "Select an agent; also k and j, page keys, g and G, the mouse."),
-                _key("tab", "Focus the next pane, shift tab the one before; also l and h."),
+                _key("tab l", "Focus the next pane; where l means something else, tab does."),
+                _key("shift+tab h", "Focus the pane before."),
                 _key(f"{PANE_KEYS[0][0]}-{PANE_KEYS[-1][0]}", f"Show one pane alone: {panes}."),
-                _key("escape", "Back."),
+                _key("esc", "Back."),
+                _key("^c", "Copy what the mouse has marked; leave where nothing is."),
+                _key("^q", "Leave."),
             ),
         ),
+    ]
+
+
+def place_sections() -> list[Section]:
+    """Every key that works in one pane or on one screen alone."""
+    # Some of these screens are imported for this alone, and the first paint does not wait for it.
+    from app.dashboard.place_keys import PLACES
+
+    return [
+        Section(place.title, tuple(_key(key, words) for key, words in place.keys))
+        for place in PLACES
     ]
 
 
@@ -125,7 +139,7 @@ def language_sections(glyphs: Glyphs) -> list[Section]:
 
 
 def _action(action: DashboardAction) -> Entry:
-    return replace(_key(action.key_label, action.help), action=action.name)
+    return replace(_key(action_keys(action), action.help), action=action.name)
 
 
 def _key(key: str, text: str) -> Entry:

@@ -41,7 +41,7 @@ REPLAY_ACTIONS: tuple[DashboardAction, ...] = (
     DashboardAction(
         name="back_far",
         keys="shift+left",
-        key_label="shift ←",
+        key_label="shift+←",
         label="far back",
         title="Go back a minute",
         help="Go back a recorded minute.",
@@ -51,7 +51,7 @@ REPLAY_ACTIONS: tuple[DashboardAction, ...] = (
     DashboardAction(
         name="forward_far",
         keys="shift+right",
-        key_label="shift →",
+        key_label="shift+→",
         label="far forward",
         title="Go forward a minute",
         help="Go forward a recorded minute.",

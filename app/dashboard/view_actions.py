@@ -116,8 +116,8 @@ VIEW_ACTIONS: tuple[DashboardAction, ...] = (
         keys="b",
         key_label="b",
         label="block colours",
-        title="Colour blocks by state or agent",
-        help="Colour the block map by state or by the agent that holds each block.",
+        title="Colour blocks by state, agent or tier",
+        help="Colour the block map by state, by holder, or by what is on disk too.",
         group=VIEW,
     ),
     DashboardAction(

@@ -17,7 +17,7 @@ from engine.snapshot.json_form import (
 )
 from engine.snapshot.machine import DeviceRow, ModelRow
 from engine.snapshot.miss import MissCause, MissRow
-from engine.snapshot.pool import NO_OWNER, BlockRow, BlockState, DiskRow, PoolRow
+from engine.snapshot.pool import NO_OWNER, BlockRow, BlockState, BlockTier, DiskRow, PoolRow
 from engine.snapshot.state import (
     EMPTY_SNAPSHOT,
     EngineSnapshot,
@@ -45,6 +45,7 @@ __all__ = [
     "BatchRow",
     "BlockRow",
     "BlockState",
+    "BlockTier",
     "DeviceRow",
     "DiskRow",
     "DurationsRow",

@@ -26,6 +26,17 @@ class BlockState(IntEnum):
     """Not yet written to disk."""
 
 
+class BlockTier(IntEnum):
+    """Where the content of one block in the block map is; one byte each."""
+
+    NONE = 0
+    """It has none."""
+    MEMORY = 1
+    """In memory alone: a turn still writes it, or the disk has not got it."""
+    DISK = 2
+    """In memory, and durably on disk too."""
+
+
 NO_OWNER = 255
 
 
@@ -34,7 +45,8 @@ class PoolRow:
     """The block pool.
 
     ``block_states`` has one ``BlockState`` byte per block; ``block_owners`` one byte per block:
-    the index of the owning agent in ``EngineSnapshot.agents`` (modulo 255), or ``NO_OWNER``.
+    the index of the owning agent in ``EngineSnapshot.agents`` (modulo 255), or ``NO_OWNER``;
+    ``block_tiers`` one ``BlockTier`` byte per block, or nothing at all where that is not told.
 
     Attributes:
         block_tokens: Tokens per block.
@@ -52,6 +64,7 @@ class PoolRow:
         bytes_budget: Bytes of the whole pool.
         block_states: See above.
         block_owners: See above.
+        block_tiers: See above.
     """
 
     block_tokens: int = 256
@@ -68,6 +81,7 @@ class PoolRow:
     bytes_budget: int = 0
     block_states: bytes = b""
     block_owners: bytes = b""
+    block_tiers: bytes = b""
 
     @property
     def num_held_blocks(self) -> int:

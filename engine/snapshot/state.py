@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import Any
 
 from engine.snapshot.agent import AgentRow
@@ -12,7 +12,7 @@ from engine.snapshot.batch import BatchRow, ThroughputRow
 from engine.snapshot.event import EngineEvent
 from engine.snapshot.json_form import FormatError, RowReader, to_value
 from engine.snapshot.machine import DeviceRow, ModelRow
-from engine.snapshot.pool import BlockState, DiskRow, PoolRow
+from engine.snapshot.pool import BlockState, BlockTier, DiskRow, PoolRow
 from engine.snapshot.swap import SwapReport, SwapRow
 
 
@@ -119,13 +119,20 @@ def checked_pool(pool: PoolRow, reader: RowReader) -> PoolRow:
     """
     if len(pool.block_states) != len(pool.block_owners):
         raise FormatError("pool: the block map has more states than owners, or fewer")
-    strange = pool.block_states.translate(None, _KNOWN_STATES)
-    if not strange:
+    if pool.block_tiers and len(pool.block_tiers) != len(pool.block_states):
+        raise FormatError("pool: the block map has more states than tiers, or fewer")
+    states = _known(BlockState, pool.block_states, BlockState.HOT, reader)
+    tiers = _known(BlockTier, pool.block_tiers, BlockTier.MEMORY, reader)
+    if states is pool.block_states and tiers is pool.block_tiers:
         return pool
-    reader.note_unknown(f"BlockState {max(strange)}")
-    return dataclasses.replace(pool, block_states=pool.block_states.translate(_AS_KNOWN))
+    return dataclasses.replace(pool, block_states=states, block_tiers=tiers)
 
 
-_KNOWN_STATES = bytes(BlockState)
-_AS_KNOWN = bytes(state if state in _KNOWN_STATES else BlockState.HOT for state in range(256))
-"""A block in a state that is not known holds something, and that is all that can be said."""
+def _known(kind: type[IntEnum], codes: bytes, instead: IntEnum, reader: RowReader) -> bytes:
+    """Half of a map in which what is not known is what can still be said: it holds something."""
+    known = bytes(kind)
+    strange = codes.translate(None, known)
+    if not strange:
+        return codes
+    reader.note_unknown(f"{kind.__name__} {max(strange)}")
+    return codes.translate(bytes(code if code in known else instead for code in range(256)))

@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.config import ConfigError, Settings, load_settings
+from app.config_show import settings_as_json
+from app.model_aliases import ModelAlias, ModelAliases
 from app.paths import find_paths
 
 
@@ -193,3 +195,56 @@ def test_home_moves_everything(tmp_path: Path) -> None:
 
     folders = [paths.config_dir, paths.data_dir, paths.cache_dir, paths.log_dir, paths.models_dir]
     assert all(folder.is_relative_to(tmp_path) for folder in folders)
+
+
+def test_aliases_come_from_a_table_or_from_text(home: Path, project: Path) -> None:
+    (project / "stoker.toml").write_text('[aliases]\n"claude-*" = "org/name"\nfast = "active"')
+
+    settings = load(home, project, {})
+    assert [str(a.model) for a in settings.aliases] == ["org/name", "active"]
+    assert '"claude-*": "org/name"' in settings_as_json(settings, find_paths({}))
+
+    settings = load(home, project, {}, STOKER_ALIASES="a=org/x, b*=active")
+    assert settings.aliases == (ModelAlias("a", "org/x"), ModelAlias("b*", "active"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a",
+        "=x",
+        "a=",
+        "a*b=x",
+        "**=x",
+        "a=x,a=y",
+        "a\x1b=x",
+        "a=x\x1b",
+        "active=x",
+        "x" * 201 + "=y",
+    ],
+)
+def test_alias_that_cannot_be_used_is_refused(home: Path, project: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match=r"STOKER_ALIASES must (name|have|give)"):
+        load(home, project, {}, STOKER_ALIASES=text)
+
+
+def test_closest_alias_wins_and_a_models_own_name_is_never_an_alias() -> None:
+    aliases = ModelAliases(
+        [
+            ModelAlias("claude-*", "big"),
+            ModelAlias("claude-haiku-*", "small"),
+            ModelAlias("claude-haiku-4", "tiny"),
+            ModelAlias("here", "big"),
+        ]
+    )
+    asked = ("claude-opus-4", "claude-haiku-9", "claude-haiku-4", "gpt-5", "here", "", "else")
+
+    assert [aliases.meant(name, "here") for name in asked] == [
+        "big",
+        "small",
+        "tiny",
+        "here",
+        "here",
+        "here",
+        "else",
+    ]

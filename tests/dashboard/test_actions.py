@@ -239,9 +239,15 @@ async def test_detail_explains_the_last_turn(how: str) -> None:
 @BOTH_WAYS
 async def test_block_colours(how: str) -> None:
     async with dashboard() as (pilot, app, _):
-        await do(pilot, how, "b", "Colour blocks by state or agent")
-        assert app.screen.query_one(BlockMapPane).by_agent
+        title = "Colour blocks by state, agent or tier"
+        await do(pilot, how, "b", title)
+        assert app.screen.query_one(BlockMapPane).colour_by == "agent"
         assert "by agent" in screen_text(app)
+        await do(pilot, how, "b", title)
+        assert "by tier" in screen_text(app)
+        assert "on disk too" in screen_text(app)
+        await do(pilot, how, "b", title)
+        assert "by state" in screen_text(app)
 
 
 @BOTH_WAYS

@@ -81,7 +81,7 @@ async def test_a_theme_that_is_asked_for_counts_and_is_not_taken_for_a_habit(
         b"{",
         b"[]",
         b"[" * 50_000,
-        b'{"theme": 3, "sort_by": {}, "span_s": "1", "layout": [], "by_agent": "yes"}',
+        b'{"theme": 3, "sort_by": {}, "span_s": "1", "layout": [], "colour_by": 1}',
         b'{"theme": "gone", "sort_by": "gone", "span_s": 7, "layout": {"hidden": ["gone"]}}',
         b'{"layout": {"hidden": ["agents"], "wider": {"blocks": 1e9}, "taller": {"events": true}}}',
     ],
@@ -96,7 +96,7 @@ async def test_a_file_that_makes_no_sense_does_no_harm(tmp_path: Path, content: 
         assert "claude repo-a" in screen_text(app)
         await pilot.press("b")
         await pilot.pause()
-    assert json.loads(path.read_text())["by_agent"] is True
+    assert json.loads(path.read_text())["colour_by"] == "agent"
 
 
 async def test_a_place_that_cannot_be_written_does_no_harm(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_habits_come_back_as_they_were(tmp_path: Path) -> None:
         theme="stoker-light",
         sort_by="ttft",
         span_s=3600,
-        by_agent=True,
+        colour_by="tier",
         layout=PaneLayout(frozenset({"batch"}), {"blocks": 2}, {"events": -4}),
     )
     file = HabitsFile(tmp_path / "a" / "dashboard.json")

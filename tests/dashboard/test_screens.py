@@ -70,9 +70,11 @@ def test_many_agents_at_work_with_charts(snap_compare: SnapCompare) -> None:
     assert snap_compare(app, terminal_size=MEDIUM, run_before=_still_cursor)
 
 
-def test_blocks_coloured_by_agent(snap_compare: SnapCompare) -> None:
+@pytest.mark.parametrize("num_presses", [1, 2], ids=["agent", "tier"])
+def test_blocks_coloured_by(snap_compare: SnapCompare, num_presses: int) -> None:
     app, _ = still_app("many_blocks")
-    assert snap_compare(app, press=["b"], terminal_size=MEDIUM, run_before=_still_cursor)
+    keys = ["b"] * num_presses
+    assert snap_compare(app, press=keys, terminal_size=MEDIUM, run_before=_still_cursor)
 
 
 def test_ascii_marks_only(snap_compare: SnapCompare) -> None:

@@ -12,6 +12,7 @@ from engine.scripted_world import DemoWorld
 from engine.snapshot import (
     AgentStatus,
     BlockState,
+    BlockTier,
     EngineSnapshot,
     FormatError,
     RowReader,
@@ -76,12 +77,15 @@ def test_a_block_state_that_is_not_known_can_be_drawn() -> None:
     data = as_sent(SCENES["busy"]())
     data["pool"]["block_states"] = "AAn/"
     data["pool"]["block_owners"] = "AAAA"
+    data["pool"]["block_tiers"] = "AQL/"
     reader = RowReader()
 
-    states = from_json(data, reader).pool.block_states
+    pool = from_json(data, reader).pool
 
-    assert states == bytes([BlockState.FREE, BlockState.HOT, BlockState.HOT])
+    assert pool.block_states == bytes([BlockState.FREE, BlockState.HOT, BlockState.HOT])
+    assert pool.block_tiers == bytes([BlockTier.MEMORY, BlockTier.DISK, BlockTier.MEMORY])
     assert "BlockState 255" in reader.gap.words
+    assert "BlockTier 255" in reader.gap.words
 
 
 @pytest.mark.parametrize(
@@ -100,6 +104,7 @@ def test_a_block_state_that_is_not_known_can_be_drawn() -> None:
         (("pool", "block_states"), "*"),
         (("pool", "block_states"), "AA=="),
         (("pool", "block_states"), 5),
+        (("pool", "block_tiers"), "AA=="),
         (("model_detail",), []),
         (("device_detail", "fallbacks"), [1]),
     ],

@@ -86,10 +86,10 @@ def test_nobody_has_to_complete_it(tmp_path: Path) -> None:
         b"",
         b"not a recording",
         b"\x1f\x8b\x08",
-        gzip.compress(b"hello\n"),
-        gzip.compress(b"{}\n"),
-        gzip.compress(b"[1]\n"),
-        gzip.compress(b'{"format":"stoker-recording","version":1}\n'),
+        gzip.compress(b"hello\n", mtime=0),
+        gzip.compress(b"{}\n", mtime=0),
+        gzip.compress(b"[1]\n", mtime=0),
+        gzip.compress(b'{"format":"stoker-recording","version":1}\n', mtime=0),
     ],
 )
 def test_what_is_no_recording(tmp_path: Path, content: bytes) -> None:

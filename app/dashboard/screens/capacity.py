@@ -55,10 +55,10 @@ class CapacityScreen(PageScreen):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("plus,equals_sign,right,l", "context(1)", "More context", show=False),
-        Binding("minus,left,h", "context(-1)", "Less context", show=False),
-        Binding("b", "bits", "Other format", show=False),
-        Binding("m", "model", "Other model", show=False),
+        Binding("plus,equals_sign,right,l", "context(1)", "Twice the context.", show=False),
+        Binding("minus,left,h", "context(-1)", "Half the context.", show=False),
+        Binding("b", "bits", "Another format of the cache.", show=False),
+        Binding("m", "model", "Another model of this machine.", show=False),
     ]
     PAGE_TITLE = "capacity: what would fit"
     PAGE_KEYS = "+/- context, b format, m model, escape closes"

@@ -27,9 +27,9 @@ class ChoiceScreen(ModalScreen[int | None]):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q", "dismiss", "Close", show=False),
-        Binding("j", "move(1)", "Next", show=False),
-        Binding("k", "move(-1)", "Previous", show=False),
+        Binding("escape,q", "dismiss", "Close it; nothing changes.", show=False),
+        Binding("j", "move(1)", "Go down or up; arrows too.", show=False),
+        Binding("k", "move(-1)", "Go down or up; arrows too.", show=False),
     ]
     AUTO_FOCUS = "OptionList"
 

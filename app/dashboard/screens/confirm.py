@@ -23,9 +23,11 @@ class ConfirmScreen(ModalScreen[bool]):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("y", "answer(True)", "Yes", show=False),
-        Binding("n,escape,q", "answer(False)", "No", show=False),
-        Binding("left,right,h,l", "app.focus_next", "Other button", show=False),
+        Binding("y", "answer(True)", "Do it.", show=False),
+        Binding("n,escape,q", "answer(False)", "Leave everything as it is.", show=False),
+        Binding(
+            "left,right,h,l", "app.focus_next", "The other button; enter presses it.", show=False
+        ),
     ]
     AUTO_FOCUS = "#no"
 

@@ -57,17 +57,19 @@ class DetailScreen(ModalScreen[None]):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,enter,i", "dismiss", "Close", show=False),
-        Binding("tab", "page(1)", "Next page", show=False),
-        Binding("shift+tab", "page(-1)", "Page before", show=False),
-        Binding("up,k", "turn(-1)", "Newer", show=False),
-        Binding("down,j", "turn(1)", "Older", show=False),
-        Binding("pageup,ctrl+b", "turn(-10)", "Page up", show=False),
-        Binding("pagedown,ctrl+f", "turn(10)", "Page down", show=False),
-        Binding("home,g", "turn(-1000)", "Newest", show=False),
-        Binding("end,G", "turn(1000)", "Oldest", show=False),
-        Binding("f", "fork", "Fork here", show=False),
-        Binding("v", "live", "Show the reply", show=False),
+        Binding("escape,q,enter,i", "dismiss", "Close it.", show=False),
+        Binding("tab", "page(1)", "Turn the page, where not everything is seen.", show=False),
+        Binding(
+            "shift+tab", "page(-1)", "Turn the page, where not everything is seen.", show=False
+        ),
+        Binding("up,k", "turn(-1)", "Choose a turn.", show=False),
+        Binding("down,j", "turn(1)", "Choose a turn.", show=False),
+        Binding("pageup,ctrl+b", "turn(-10)", "Ten turns at once.", show=False),
+        Binding("pagedown,ctrl+f", "turn(10)", "Ten turns at once.", show=False),
+        Binding("home,g", "turn(-1000)", "Choose the newest or the oldest turn.", show=False),
+        Binding("end,G", "turn(1000)", "Choose the newest or the oldest turn.", show=False),
+        Binding("f", "fork", "Fork the agent at the chosen turn.", show=False),
+        Binding("v", "live", "Show the running reply, or hide it.", show=False),
     ]
     AUTO_FOCUS = None
 

@@ -55,7 +55,7 @@ class DoctorScreen(PageScreen):
         glyphs: Marks to draw with.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("r", "again", "Check again", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("r", "again", "Check again.", show=False)]
     PAGE_TITLE = "doctor: this machine"
     PAGE_KEYS = "r checks again, escape closes"
 

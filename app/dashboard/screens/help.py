@@ -17,7 +17,7 @@ from textual.style import Style
 from textual.visual import Visual
 
 from app.dashboard.action import DashboardAction
-from app.dashboard.help_text import Entry, Section, key_sections, language_sections
+from app.dashboard.help_text import Entry, Section, key_sections, language_sections, place_sections
 from app.dashboard.screens.breakpoints import NO_BREAKPOINTS
 from styles.tokens import BRAND, PLAIN, Glyphs
 
@@ -59,8 +59,8 @@ class HelpText(ScrollView, can_focus=True):
 
     auto_links = False
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("j", "scroll_down", "Down", show=False),
-        Binding("k", "scroll_up", "Up", show=False),
+        Binding("j", "scroll_down", "Scroll.", show=False),
+        Binding("k", "scroll_up", "Scroll.", show=False),
     ]
 
     def __init__(self, left: Sequence[Section], right: Sequence[Section]) -> None:
@@ -111,7 +111,7 @@ class HelpText(ScrollView, can_focus=True):
 
 
 class HelpScreen(ModalScreen[None]):
-    """Keys at the left, the language of the screen at the right.
+    """Keys at the left; the language of the screen, and keys of single places, at the right.
 
     Nothing below shines through, so that opening it does not draw the main screen again.
 
@@ -121,7 +121,7 @@ class HelpScreen(ModalScreen[None]):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,question_mark", "dismiss", "Close", show=False)
+        Binding("escape,q,question_mark", "dismiss", "Close it.", show=False)
     ]
     HORIZONTAL_BREAKPOINTS = NO_BREAKPOINTS
     VERTICAL_BREAKPOINTS = NO_BREAKPOINTS
@@ -133,7 +133,8 @@ class HelpScreen(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         """The text alone."""
-        yield HelpText(key_sections(self._actions), language_sections(self._glyphs))
+        marks = language_sections(self._glyphs)
+        yield HelpText(key_sections(self._actions), [*marks, *place_sections()])
 
     def action_carry_out(self, name: str) -> None:
         """Closes the help and does what was clicked, on the screen below."""

@@ -57,7 +57,7 @@ class JumpScreen(ModalScreen[Target | None]):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "dismiss", "Close", show=False),
+        Binding("escape", "dismiss", "Stay here.", show=False),
     ]
     HORIZONTAL_BREAKPOINTS = NO_BREAKPOINTS
     VERTICAL_BREAKPOINTS = NO_BREAKPOINTS

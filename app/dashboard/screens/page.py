@@ -21,7 +21,9 @@ class PageScreen(ModalScreen[None]):
         glyphs: Marks to draw with.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q", "dismiss", "Close", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q", "dismiss", "Close it.", show=False)
+    ]
     AUTO_FOCUS = "Page"
     PAGE_TITLE: ClassVar[str]
     PAGE_KEYS: ClassVar[str] = "escape closes"

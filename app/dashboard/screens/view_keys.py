@@ -15,6 +15,7 @@ from app.dashboard.screens.jump import JumpScreen, Target
 from app.dashboard.screens.replay_keys import ReplayKeys
 from styles.theme_names import THEME_WORDS
 from widgets.agents import AgentsPane
+from widgets.block_legend import ColourBy
 from widgets.block_map import BlockMapPane
 from widgets.history import SPANS_S
 from widgets.lane_list import LaneList
@@ -43,7 +44,8 @@ class ViewKeys(ReplayKeys):
             self._agents_pane.sort_by = habits.sort_by
         if habits.span_s in SPANS_S:
             self._span_s = habits.span_s
-        self._blocks_pane.by_agent = habits.by_agent
+        if habits.colour_by in set(ColourBy):
+            self._blocks_pane.colour_by = ColourBy(habits.colour_by)
         self._board.pane_layout = habits.layout
 
     def keep_habits(self) -> None:
@@ -52,7 +54,7 @@ class ViewKeys(ReplayKeys):
             theme=self._chosen_theme,
             sort_by=self._agents_pane.sort_by,
             span_s=self._span_s,
-            by_agent=self._blocks_pane.by_agent,
+            colour_by=self._blocks_pane.colour_by,
             layout=self._board.pane_layout,
         )
         if habits != self._kept:
@@ -83,8 +85,8 @@ class ViewKeys(ReplayKeys):
         self.keep_habits()
 
     def action_colour_blocks(self) -> None:
-        """Switches the colouring of the block map."""
-        self._blocks_pane.by_agent = not self._blocks_pane.by_agent
+        """Next colouring of the block map."""
+        self._blocks_pane.colour_by = self._blocks_pane.colour_by.next
         self.keep_habits()
 
     def action_chart_span(self) -> None:
