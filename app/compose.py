@@ -16,6 +16,7 @@ from app.api.server import ApiServer
 from app.api.settings import DEFAULT_BODY_LIMIT_BYTES, ApiSettings
 from app.config import Settings
 from app.logs import set_up_logging
+from app.model_defaults import defaults_of
 from app.paths import Paths, find_paths
 from app.recording.recorder import recorded
 from app.speech import complain, tell
@@ -76,7 +77,9 @@ def engine_settings(settings: Settings, paths: Paths, *, keeps_caches: bool) -> 
     def find(progress: Progress) -> ModelSource:
         from engine.models.catalog import find_model
 
-        return find_model(settings.model, paths.models_dir, progress)
+        source = find_model(settings.model, paths.models_dir, progress)
+        defaults = defaults_of(settings.model_defaults, settings.model, source.model_id)
+        return replace(source, defaults=defaults)
 
     return EngineSettings(
         find_model=find,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from app.api_keys import check_distinct, read_key_file
+from app.model_defaults import defaults_of
 from app.model_settings import BUNDLED_MODEL as BUNDLED_MODEL
 from app.model_settings import ModelSettings
 from app.paths import find_paths
@@ -140,8 +141,13 @@ class Settings(ModelSettings):
 
     @property
     def quantisation(self) -> KVQuantisation | None:
-        """How keys and values are kept; None for lossless."""
+        """How keys and values are kept where nothing is set for a model; None for lossless."""
         return KVQuantisation(self.kv_bits, self.kv_group_size) if self.kv_bits else None
+
+    @property
+    def model_quantisation(self) -> KVQuantisation | None:
+        """How those of the model that is loaded first are kept; None for lossless."""
+        return defaults_of(self.model_defaults, self.model).quantisation(self.quantisation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,8 +254,10 @@ def _parse(item: SettingField, given: object, origin: str) -> Any:
     try:
         return item.parse(given)
     except ValueError as error:
-        shown = "its value" if item.is_secret else repr(given)
         place = f"{origin}: {item.name}" if origin.endswith(".toml") else origin
+        if isinstance(given, Mapping):  # the error names what of it
+            raise ConfigError(f"{place} {error}") from error
+        shown = "its value" if item.is_secret else repr(given)
         raise ConfigError(f"{place} {error}, not {shown}") from error
 
 

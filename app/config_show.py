@@ -57,7 +57,7 @@ def settings_as_json(settings: Settings, paths: Paths) -> str:
     }
     folders = dict(folder_rows(paths))
     kv_cache = {
-        "format": format_key(settings.quantisation),
+        "format": format_key(settings.model_quantisation),
         "perplexity_change": _perplexity_change(settings, paths),
     }
     data = {"settings": fields, "kv_cache": kv_cache, "paths": folders}
@@ -71,8 +71,8 @@ def settings_as_table(settings: Settings, paths: Paths) -> str:
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     lines = [f"{name:{widths[0]}}  {value:{widths[1]}}  {origin}" for name, value, origin in rows]
     lines.append("")
-    if settings.quantisation:
-        words = quality_words(settings.quantisation, _perplexity_change(settings, paths))
+    if settings.model_quantisation:
+        words = quality_words(settings.model_quantisation, _perplexity_change(settings, paths))
         lines += [f"{'KV cache':{widths[0]}}  {words}", ""]
     lines += [f"{name:{widths[0]}}  {path}" for name, path in folder_rows(paths)]
     return "\n".join(lines)
@@ -80,20 +80,22 @@ def settings_as_table(settings: Settings, paths: Paths) -> str:
 
 def _perplexity_change(settings: Settings, paths: Paths) -> float | None:
     """What the chosen KV format was measured to lose with the chosen model."""
-    if settings.quantisation is None:
+    if settings.model_quantisation is None:
         return 0.0
     from engine.models.catalog import known_fingerprint
 
     fingerprint = known_fingerprint(settings.model, paths.models_dir)
     if fingerprint is None:
         return None
-    return known_change(paths.cache_dir, fingerprint, settings.quantisation)
+    return known_change(paths.cache_dir, fingerprint, settings.model_quantisation)
 
 
 def _shown(settings: Settings, name: str) -> Any:
     value = getattr(settings, name)
     if name == "aliases":
         return {alias.name: alias.model for alias in value}
+    if name == "model_defaults":
+        return {named.model: named.as_data() for named in value}
     if not SETTING_FIELDS[name].is_secret:
         return value
     if isinstance(value, tuple):

@@ -94,7 +94,7 @@ def _split(item: str) -> tuple[str, str]:
 def _name(name: str) -> str:
     is_text = name.isprintable() and name.strip() == name and 0 < len(name) <= MAX_NAME_CHARS
     if not is_text or "*" in name[:-1] or name == ACTIVE:
-        raise ValueError("must have plain names, with a single * at their end at most")
+        raise ValueError(f"must have plain names, with one * at the end at most, unlike {name!r}")
     return name
 
 

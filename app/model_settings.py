@@ -7,6 +7,7 @@ from typing import Literal
 
 from app.access_settings import AccessSettings
 from app.model_aliases import ModelAlias, parse_aliases
+from app.model_defaults import NamedDefaults, parse_model_defaults
 from app.setting_values import parse_choice, parse_text, setting
 
 BUNDLED_MODEL = "bundled"
@@ -19,6 +20,7 @@ class ModelSettings(AccessSettings):
     Attributes:
         model: ``bundled``, an id of the catalogue, or the path of a model folder.
         aliases: Other names for models.
+        model_defaults: What holds for single models.
         unknown_model: ``active`` serves model names that are not here by the active model,
             ``reject`` answers 404.
     """
@@ -34,6 +36,12 @@ class ModelSettings(AccessSettings):
         parse_aliases,
         "NAME=MODEL,...",
         "other names for models, with a * at the end for any rest; active is the active model",
+    )
+    model_defaults: tuple[NamedDefaults, ...] = setting(
+        (),
+        parse_model_defaults,
+        "JSON",
+        "sampling, context, KV cache, system prompt and tool format of single models, by their ids",
     )
     unknown_model: Literal["active", "reject"] = setting(
         "active",

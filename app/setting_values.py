@@ -110,7 +110,7 @@ def parse_one_of(*numbers: int) -> Callable[[object], int]:
 
 
 def parse_number(
-    kind: type[int] | type[float], low: int, high: int
+    kind: type[int] | type[float], low: float, high: float
 ) -> Callable[[object], int | float]:
     """A number of one kind within bounds, both included."""
 

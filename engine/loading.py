@@ -102,13 +102,13 @@ def load_engine(
     """
     began_s = time.monotonic()
     source = settings.find_model(lambda share, text: progress(share * 0.3, text))
-    chat = ModelChat(source.path)
+    chat = ModelChat(source.path, source.defaults)
     profile = _within(device.detect(plan), settings.memory_limit_bytes)
     model = load(
         source.path,
         profile,
         lambda share, text: progress(0.3 + share * 0.7, text),
-        settings.quantisation,
+        source.defaults.quantisation(settings.quantisation),
     )
     notes = (*profile.fallbacks, *model.notes)
     for note in notes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -123,6 +123,10 @@ class ChatFormat(Protocol):
     @property
     def vocabulary_size(self) -> int:
         """How many tokens there are; their ids are the numbers below it."""
+
+    @property
+    def sampling_defaults(self) -> Mapping[str, float]:
+        """Sampling fields of a request, with the values they have where it does not send them."""
 
     @property
     def tells_reasoning(self) -> bool:

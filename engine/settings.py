@@ -58,7 +58,8 @@ class EngineSettings:
         kv_budget_bytes: Bytes for the KV cache; 0 takes a quarter of that limit. What the model
             leaves no room for is not taken.
         disk: Where caches survive a restart; None keeps them in memory only.
-        quantisation: How keys and values of full attention are kept; None for lossless.
+        quantisation: How keys and values of full attention are kept where nothing is set for the
+            model; None for lossless.
         limits: Bounds of the scheduler.
         trace: Takes a record of every decision; None where nobody wants them.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from pydantic_core import from_json
 
@@ -50,6 +50,11 @@ class Fields:
     def get(self, name: str) -> object:
         """The raw value; None where it is absent."""
         return self.values.get(name)
+
+    def filled(self, defaults: Mapping[str, object]) -> Fields:
+        """The same object, with defaults for what is absent."""
+        missing = {name: value for name, value in defaults.items() if self.get(name) is None}
+        return Fields({**self.values, **missing}, self._path)
 
     def text(self, name: str) -> str | None:
         """A string, or None.

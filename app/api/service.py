@@ -106,7 +106,7 @@ class TurnService:
         chat_format = self.chat_format()
 
         def read() -> DraftT:
-            fields = parse_object(body)
+            fields = parse_object(body).filled(chat_format.sampling_defaults)
             return replace(parse(fields), agent_id=agent_id_of(headers, fields))
 
         def render(draft: DraftT) -> Prepared[DraftT]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from engine.errors import ModelLoadError, ModelNotFoundError
 from engine.models.bundled import BUNDLED_MODEL_ID, bundled_folder, ensure
+from engine.models.defaults import NO_DEFAULTS, ModelDefaults
 from engine.models.folder import Manifest, hash_file, write_whole
 from engine.models.places import BUNDLED, find_place
 
@@ -26,11 +27,13 @@ class ModelSource:
         path: A folder that ``mlx_lm`` can load.
         fingerprint: Hex digest over config, tokenizer and weights: two models with the same one
             compute the same KV cache from the same text.
+        defaults: What is set for this model.
     """
 
     model_id: str
     path: Path
     fingerprint: str
+    defaults: ModelDefaults = NO_DEFAULTS
 
 
 def find_model(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from engine.cache.reply import ReplyTokens
@@ -12,6 +13,7 @@ from engine.errors import InvalidRequestError
 from engine.messages import Message, RenderedPrompt, Role, ToolChoice, ToolSpec
 from engine.models.call_format import WRITTEN_CALLS, CallFormat, call_format_of
 from engine.models.constraints import ReplyConstraints
+from engine.models.defaults import NO_DEFAULTS, ModelDefaults, ToolFormat
 from engine.models.detokenizer import Detokenizer, token_decoder, token_speller
 from engine.models.guidance import Guidance
 from engine.models.offered_calls import offered_calls
@@ -31,7 +33,7 @@ from engine.models.text_files import (
     read_template,
     token_text,
 )
-from engine.models.turns import fit_turns, parse_tools, parse_turns, without_labels
+from engine.models.turns import fit_turns, parse_tools, parse_turns, with_prefix, without_labels
 from engine.pieces import ReplyReader
 
 # The engine needs the cores; and with parallelism on, tokenizers writes a warning to the
@@ -50,18 +52,20 @@ class ModelChat:
     Args:
         folder: Holds ``config.json``, ``tokenizer.json``, and the chat template in
             ``chat_template.jinja`` or ``tokenizer_config.json``.
+        defaults: What is set for the model.
 
     Raises:
         ModelLoadError: A file is missing or damaged; the message names it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, defaults: ModelDefaults = NO_DEFAULTS) -> None:
         config = read_json(folder / "config.json")
         tokenizer_config = read_json(folder / "tokenizer_config.json", optional=True)
-        self._max_context_tokens = context_limit(config, folder)
+        self._defaults = defaults
+        self._max_context_tokens = defaults.limited(context_limit(config, folder))
         self._codec = read_codec(folder)
         self._special_strings = SpecialStrings(list(self._codec.special_ids))
-        self._template = read_template(folder, tokenizer_config)
+        self._template = _fitted_template(read_template(folder, tokenizer_config), defaults)
         ends = configured_ends(folder, config)
         tokenizer = self._codec.tokenizer
         ends.add(tokenizer.token_to_id(token_text(tokenizer_config.get("eos_token"))))
@@ -92,6 +96,11 @@ class ModelChat:
     def max_context_tokens(self) -> int:
         """The model's context limit in tokens."""
         return self._max_context_tokens
+
+    @property
+    def sampling_defaults(self) -> Mapping[str, float]:
+        """Sampling fields of a request, with the values they have where it does not send them."""
+        return self._defaults.sampling
 
     @property
     def end_token_ids(self) -> frozenset[int]:
@@ -152,7 +161,7 @@ class ModelChat:
             raise InvalidRequestError("messages must not be empty")
         if self._template is None:
             raise InvalidRequestError("this model has no chat template: use raw completions")
-        turns = parse_turns(messages)
+        turns = parse_turns(with_prefix(messages, self._defaults.system_prefix))
         functions = parse_tools([tool for tool in tools if not tool.is_deferred])
         disguise: Disguise | None = None
         if self._special_strings.occur_in([turns, functions]):
@@ -275,6 +284,13 @@ class ModelChat:
         after = text.partition(_REPLY_MARK)[2]
         first = next((part for part, special in self._special_strings.split(after) if special), "")
         return self._codec.special_ids.get(first)
+
+
+def _fitted_template(template: ChatTemplate | None, defaults: ModelDefaults) -> ChatTemplate | None:
+    if template is not None and defaults.tool_format is ToolFormat.HERMES:
+        # Tools become text, as for a template that has no place for them.
+        template.abilities = replace(template.abilities, tools=False)
+    return template
 
 
 def _call_format(template: ChatTemplate | None) -> CallFormat | None:

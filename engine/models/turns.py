@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby, takewhile
 from typing import Any
 
@@ -46,6 +47,21 @@ def parse_turns(messages: Sequence[Message]) -> list[Turn]:
         label = "system" if number < 1 else f"message {number} ({turn['role']})"
         turn[LABELS] = (label,)
     return turns
+
+
+def with_prefix(messages: Sequence[Message], prefix: str) -> Sequence[Message]:
+    """A conversation whose system prompt begins with a text.
+
+    Args:
+        messages: The conversation, with a system prompt first or without one.
+        prefix: The text; empty for none.
+    """
+    if not prefix:
+        return messages
+    if messages[0].role is not Role.SYSTEM:
+        return [Message(role=Role.SYSTEM, text=prefix), *messages]
+    text = _JOIN.join(filter(None, (prefix, messages[0].text)))
+    return [replace(messages[0], text=text), *messages[1:]]
 
 
 def without_labels(turns: Iterable[Turn]) -> list[Turn]:

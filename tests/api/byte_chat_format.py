@@ -27,6 +27,7 @@ class ByteChatFormat:
         self.wishes: list[tuple[ToolChoice, str | None, bool]] = []
         self.constraint: Constraint | None = None
         self.threads: list[str] = []
+        self.defaults: dict[str, float] = {}
 
     @property
     def max_context_tokens(self) -> int:
@@ -35,6 +36,10 @@ class ByteChatFormat:
     @property
     def vocabulary_size(self) -> int:
         return 256
+
+    @property
+    def sampling_defaults(self) -> dict[str, float]:
+        return self.defaults
 
     @property
     def tells_reasoning(self) -> bool:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from app.config import ConfigError, Settings, load_settings
 from app.config_show import settings_as_json
 from app.model_aliases import ModelAlias, ModelAliases
 from app.paths import find_paths
+from engine.cache.quantisation import KVQuantisation
 
 
 @pytest.fixture
@@ -248,3 +250,46 @@ def test_closest_alias_wins_and_a_models_own_name_is_never_an_alias() -> None:
         "here",
         "else",
     ]
+
+
+def test_single_models_have_settings_of_their_own(home: Path, project: Path) -> None:
+    (project / "stoker.toml").write_text(
+        "kv_bits = 8\n[model_defaults.bundled]\nkv_bits = 4\ntemperature = 0.7\n"
+        '[model_defaults."org/name"]\nsystem_prefix = "Be brief."'
+    )
+
+    settings = load(home, project, {})
+    assert settings.model_quantisation == KVQuantisation(4)
+    assert settings.quantisation == KVQuantisation(8)
+    shown = json.loads(settings_as_json(settings, find_paths({"STOKER_HOME": str(home)})))
+    assert shown["settings"]["model_defaults"]["value"] == {
+        "bundled": {"temperature": 0.7, "kv_bits": 4},
+        "org/name": {"system_prefix": "Be brief."},
+    }
+    assert shown["kv_cache"]["format"] == "q4g64"
+
+    text = '{"org/name": {"temperature": 0.1}}'
+    settings = load(home, project, {}, STOKER_MODEL_DEFAULTS=text)
+    assert [named.model for named in settings.model_defaults] == ["org/name"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("x", "must be a table of models"),
+        ("[]", "must be a table of models"),
+        ('{"m": 1}', "must be a table of models"),
+        ('{" ": {}}', "must call each model by its name"),
+        ('{"m": {"temprature": 1}}', "cannot have 'temprature' for 'm': did you mean temperature?"),
+        ('{"m": {"temperature": 9}}', "of 'm': temperature must be a number from 0 to 5, not 9"),
+        ('{"m": {"kv_bits": 3}}', "of 'm': kv_bits must be one of 0, 8, 4, none, not 3"),
+        ('{"m": {"tool_format": "x"}}', "of 'm': tool_format must be one of auto, hermes"),
+        ('{"m": {"system_prefix": 3}}', "of 'm': system_prefix must be text"),
+    ],
+)
+def test_setting_of_a_model_that_cannot_be_used_is_named(
+    home: Path, project: Path, text: str, words: str
+) -> None:
+    with pytest.raises(ConfigError) as raised:
+        load(home, project, {}, STOKER_MODEL_DEFAULTS=text)
+    assert words in str(raised.value)
