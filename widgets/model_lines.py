@@ -93,7 +93,7 @@ def _figures(choice: ModelChoice) -> tuple[str, ...]:
         context_limit(choice.max_context_tokens) if choice.max_context_tokens else "-",
         "-" if cache_bytes is None else short_bytes(cache_bytes),
         _FITS[choice.fits],
-        percent(num_warm / num_tokens if num_tokens else None),
+        percent(min(1.0, num_warm / num_tokens) if num_tokens else None),
     )
 
 

@@ -34,7 +34,7 @@ _ABOUT_OLD = (SwapPhase.SAVING, SwapPhase.UNLOADING, SwapPhase.RESTORING)
 
 def phase_words(swap: SwapRow) -> str:
     """What is being done, and to which model."""
-    words = PHASE_WORDS[swap.phase]
+    words = PHASE_WORDS.get(swap.phase, swap.phase.value)
     match swap.phase:
         case SwapPhase.DRAINING:
             return f"{words} before {clean(swap.to_model)} comes"

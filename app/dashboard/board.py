@@ -47,7 +47,7 @@ def max_context_tokens(snapshot: EngineSnapshot) -> int:
 def awaiting(snapshot: EngineSnapshot) -> tuple[AgentRow, ...]:
     """The agents; whose turns wait for a model, with the time that is left until it serves."""
     swap = snapshot.swap
-    if swap is None or swap.eta_s is None:
+    if snapshot.status is not EngineStatus.SWAPPING or swap is None or swap.eta_s is None:
         return snapshot.agents
     return tuple(
         replace(row, eta_s=swap.eta_s) if row.status is AgentStatus.QUEUED else row

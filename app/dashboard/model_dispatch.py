@@ -71,7 +71,7 @@ def _swapped_words(report: SwapReport) -> str:
 def _listed(future: Future[tuple[ModelChoice, ...]]) -> ModelsListed:
     try:
         return ModelsListed(future.result())
-    except StokerError as error:
+    except (StokerError, OSError) as error:
         return ModelsListed((), clean(str(error)))
     except CancelledError:
         return ModelsListed((), "the engine dropped the question")

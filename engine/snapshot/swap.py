@@ -105,7 +105,7 @@ class AgentImpact:
     @property
     def num_lost_tokens(self) -> int:
         """Tokens that would have to be computed again."""
-        return self.num_tokens - self.num_warm_tokens
+        return max(0, self.num_tokens - self.num_warm_tokens)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
