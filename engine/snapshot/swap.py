@@ -103,6 +103,16 @@ class AgentImpact:
     num_warm_tokens: int = 0
     prefill_s: float | None = None
 
+    @property
+    def title(self) -> str:
+        """Its name for people; see ``AgentRow.title``."""
+        return f"{self.namespace}: {self.agent_id}" if self.namespace else self.agent_id
+
+    @property
+    def num_lost_tokens(self) -> int:
+        """Tokens that would have to be computed again."""
+        return max(0, self.num_tokens - self.num_warm_tokens)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelChoice:
