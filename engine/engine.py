@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import gc
+import logging
 import queue
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -39,6 +39,8 @@ from engine.thread_exit import await_thread_exit
 
 if TYPE_CHECKING:
     from engine.core import EngineCore
+
+log = logging.getLogger("stoker.engine")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +122,8 @@ class Engine:
         except StokerError as error:
             self._die(str(error))
         except Exception as error:
-            # Nobody above this frame could tell: the reason goes on the screen and into the log.
-            self._telemetry.note("error", traceback.format_exc(limit=-3), "error")
+            # Nobody above this frame could tell: where it happened is for the log, and why for all.
+            log.exception("the engine's thread failed")
             self._die(f"{type(error).__name__}: {error}")
         finally:
             self._refuse_pending()
