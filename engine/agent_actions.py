@@ -149,7 +149,7 @@ class AgentActions:
         self._when_saved(agent, evict)
 
     def _evict_idle_safely(self, command: EvictIdle) -> None:
-        idle = [agent for agent in self._agents if agent.evictable]
+        idle = [a for a in self._agents if a.evictable and not a.awaits_tools]
         if not idle:
             command.done.set_result(Eviction())
         total, num_left = Eviction(), len(idle)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Sequence as Items
-from typing import Any, Protocol
+from typing import Protocol
 
 from engine.cache.block import BLOCK_TOKENS, KVBlock
 from engine.cache.checkpoint import checkpoint_slots
@@ -14,6 +14,7 @@ from engine.cache.payload_span import PayloadSpan
 from engine.cache.pool import BlockPool
 from engine.cache.spec import CacheSpec
 from engine.errors import PayloadError
+from engine.spare_work import SpareWork
 
 
 class ByteReader(Protocol):
@@ -41,6 +42,7 @@ class Placer:
         mover: ByteReader,
         spec: CacheSpec,
         make_room: Callable[[int], bool],
+        spare: SpareWork,
     ) -> None:
         """Wires the parts.
 
@@ -50,12 +52,14 @@ class Placer:
             mover: Turns bytes into payloads.
             spec: What the model's cache looks like.
             make_room: Makes that many slots allocatable; False when it cannot.
+            spare: Leaves out what there is no memory for.
         """
         self._tier = tier
         self._pool = pool
         self._mover = mover
         self._spec = spec
         self._make_room = make_room
+        self._spare = spare
 
     def place(self, record: BlockRecord, start: int) -> KVBlock | None:
         """A held block with a record's content; None when there is no room for it.
@@ -80,10 +84,15 @@ class Placer:
             return None
         span = PayloadSpan(start, len(record.token_ids), is_checkpoint)
         try:
-            payload: Any = self._mover.from_bytes(record.tensors, span)
+            payload = self._spare.attempt(
+                f"take {len(record.token_ids)} tokens from disk",
+                lambda: self._mover.from_bytes(record.tensors, span),
+            )
         except PayloadError as error:
             self._tier.set_aside(record.block_hash, str(error))
             raise
+        if payload is None:
+            return None
         block = self._pool.allocate(num_slots)
         if is_full or is_checkpoint:
             return self._pool.seal(

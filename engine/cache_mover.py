@@ -6,7 +6,11 @@ from typing import Any, Protocol
 
 
 class CacheMover(Protocol):
-    """Cuts and restores caches; the model runner is one."""
+    """Cuts and restores caches; the model runner is one.
+
+    All but ``new_cache`` raise ``OutOfMemoryError`` where there is no memory for it. Only
+    ``append_block`` leaves a cache of no use then.
+    """
 
     def new_cache(self) -> Any:
         """An empty cache for one sequence."""

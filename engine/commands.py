@@ -121,6 +121,23 @@ class DescribeBlock:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ToolsCalled:
+    """Take note that a reply has called tools, so that its agent will be back with what they give.
+
+    Who takes replies apart knows it, at the end of the turn; an agent that is gone is ignored.
+
+    Attributes:
+        agent_id: Whose reply it was.
+        turn_number: Of the turn that it ended; see ``Usage.turn_number``.
+        namespace: Whose agent it is; see ``Request.namespace``.
+    """
+
+    agent_id: str
+    turn_number: int
+    namespace: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
     """Put an event into the engine's ring, so that what the edge decided is visible too.
 
@@ -148,4 +165,6 @@ class Shutdown:
 
 TurnCommand = AbortAgent | PauseAgent | SetPriority | SetBatchWindow
 AgentCommand = TurnCommand | CacheCommand
-Command = Generate | Abort | AgentCommand | ModelCommand | DescribeBlock | Note | Shutdown
+EdgeCommand = Abort | ToolsCalled | Note
+"""What nobody waits for an answer to."""
+Command = Generate | EdgeCommand | AgentCommand | ModelCommand | DescribeBlock | Shutdown

@@ -16,7 +16,7 @@ from engine.cache.checkpoint import max_tokens, sequence_slots
 from engine.cache.disk.tier import DiskTier
 from engine.cache.pool import BlockPool
 from engine.cache.spec import CacheSpec
-from engine.commands import Generate
+from engine.commands import Generate, ToolsCalled
 from engine.errors import (
     ContextExceededError,
     PoolExhaustedError,
@@ -40,6 +40,7 @@ from engine.scheduler import Scheduler, SchedulerLimits
 from engine.sequence import Sequence
 from engine.shortage import Shortage
 from engine.snapshot import BlockRow
+from engine.spare_work import SpareWork
 from engine.stepper import Stepper
 from engine.telemetry import Telemetry
 from engine.turn_actions import TurnActions
@@ -106,12 +107,14 @@ class EngineCore:
         self._pressure = Pressure(
             parts.memory, self.pool, self.scheduler, relief, parts.telemetry.note, clock
         )
+        self._spare = SpareWork(self._let_go, parts.telemetry.note)
         self._residency = Residency(
             self.pool,
             self.agents,
             parts.runner,
             relief,
             parts.spec,
+            self._spare,
             reuses=parts.reuses,
         )
         self.persistence = self._open(parts) if parts.tier and parts.reuses else None
@@ -163,6 +166,7 @@ class EngineCore:
             self.scheduler,
             self.persistence.tier if self.persistence else None,
             parts.runner,
+            self._spare,
             parts.telemetry.note,
         )
 
@@ -185,6 +189,7 @@ class EngineCore:
             parts.runner,
             self.root_of,
             parts.spec,
+            self._spare,
             make_room=self._make_room,
             post=parts.post,
             note=parts.telemetry.note,
@@ -198,6 +203,11 @@ class EngineCore:
         self.agents.on_removed = persistence.forget
         self.agents.parent_on_disk = parts.tier.parent
         return persistence
+
+    def _let_go(self) -> None:
+        """Lets go of memory that nobody needs at once."""
+        self.agents.standing.drop_all()
+        self._pressure.give_back()
 
     def _make_room(self, num_blocks: int) -> bool:
         """Makes room for what was read from disk, as far as there is memory for it."""
@@ -222,6 +232,12 @@ class EngineCore:
         )
 
     # Turns
+
+    def note_tools(self, called: ToolsCalled) -> None:
+        """Takes note that a reply has called tools."""
+        agent = self.agents.find(called.agent_id, called.namespace)
+        if agent is not None:
+            self.agents.await_tools(agent, called.turn_number)
 
     def submit(self, command: Generate) -> str:
         """Queues a turn.

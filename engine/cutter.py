@@ -10,6 +10,7 @@ from engine.cache.pool import BlockPool
 from engine.cache.spec import CacheSpec
 from engine.cache_mover import CacheMover
 from engine.sequence import Sequence
+from engine.spare_work import SpareWork
 
 Sealed = Callable[[KVBlock, bytes], None]
 """Told of every block that got its content, with the hash of the block before it."""
@@ -18,17 +19,21 @@ Sealed = Callable[[KVBlock, bytes], None]
 class Cutter:
     """Makes sealed blocks and checkpoints. Belongs to the engine's thread."""
 
-    def __init__(self, pool: BlockPool, mover: CacheMover, spec: CacheSpec) -> None:
+    def __init__(
+        self, pool: BlockPool, mover: CacheMover, spec: CacheSpec, spare: SpareWork
+    ) -> None:
         """Wires the parts.
 
         Args:
             pool: Pays for everything.
             mover: Copies the KV.
             spec: What the model's cache looks like.
+            spare: Leaves out what there is no memory for.
         """
         self._pool = pool
         self._mover = mover
         self._spec = spec
+        self._spare = spare
         self.on_sealed: Sealed = _nobody
 
     def share_block(self, sequence: Sequence) -> None:
@@ -39,12 +44,13 @@ class Cutter:
         index -= 1
         if len(sequence.block_table) != index or index >= len(sequence.hashes):
             return
-        block = self._pool.lookup(sequence.hashes[index])
-        if block is None:
-            block = self._seal_block(self._pool.allocate(), sequence, index)
+        known = self._pool.lookup(sequence.hashes[index])
+        if known is not None:
+            block: KVBlock | None = self._pool.acquire(known)
         else:
-            self._pool.acquire(block)
-        sequence.block_table.append(block)
+            block = self._seal_block(self._pool.allocate(), sequence, index)
+        if block is not None:
+            sequence.block_table.append(block)
 
     def share_checkpoint(self, sequence: Sequence) -> None:
         """Publishes the place a sequence has come to, if it is one to make a checkpoint at.
@@ -58,42 +64,70 @@ class Cutter:
             return
         name = self._checkpoint_name(sequence, num_tokens)
         if self._pool.lookup(name) is None and self._pool.can_allocate(num_slots):
-            block = self._pool.allocate(num_slots)
-            self._pool.release(self._seal_checkpoint(block, sequence, num_tokens))
+            block = self._seal_checkpoint(self._pool.allocate(num_slots), sequence, num_tokens)
+            if block is not None:
+                self._pool.release(block)
 
     def to_blocks(self, sequence: Sequence, num_tokens: int) -> list[KVBlock]:
-        """Blocks for the sequence's computed tokens, paid for by its working blocks."""
+        """Blocks for the sequence's computed tokens, paid for by its working blocks.
+
+        Returns:
+            The blocks from the beginning on; all of them, or as many as there is memory to cut.
+        """
         num_full = num_tokens // BLOCK_TOKENS
         sequence.know_hashes(num_tokens)
         table, sequence.block_table = sequence.block_table, []
         for index in range(len(table), num_full):
-            table.append(self._to_block(sequence, index))
-        if self._spec.needs_checkpoints:
-            table.append(self._to_checkpoint(sequence, num_tokens))
-        elif num_tokens > num_full * BLOCK_TOKENS:
-            tail = sequence.working_blocks.pop()
-            tail.token_ids = tuple(sequence.token_ids[num_full * BLOCK_TOKENS : num_tokens])
-            tail.payload = self._mover.cut_tail(sequence.caches, num_tokens)
-            table.append(tail)
-        return table
+            block = self._to_block(sequence, index)
+            if block is None:
+                return table
+            table.append(block)
+        end = self._to_end(sequence, num_tokens)
+        return table if end is None else [*table, end]
 
-    def _to_block(self, sequence: Sequence, index: int) -> KVBlock:
+    def _to_end(self, sequence: Sequence, num_tokens: int) -> KVBlock | None:
+        """What follows the last full block: a checkpoint, a tail, or nothing."""
+        if self._spec.needs_checkpoints:
+            return self._to_checkpoint(sequence, num_tokens)
+        start = num_tokens // BLOCK_TOKENS * BLOCK_TOKENS
+        payload = self._cut_end(sequence, num_tokens) if num_tokens > start else None
+        if payload is None:
+            return None
+        tail = sequence.working_blocks.pop()
+        tail.token_ids = tuple(sequence.token_ids[start:num_tokens])
+        tail.payload = payload
+        return tail
+
+    def _cut_end(self, sequence: Sequence, num_tokens: int) -> object | None:
+        return self._spare.attempt(
+            f"keep the last tokens of {sequence.agent.agent_id}",
+            lambda: self._mover.cut_tail(sequence.caches, num_tokens),
+        )
+
+    def _to_block(self, sequence: Sequence, index: int) -> KVBlock | None:
         known = self._pool.lookup(sequence.hashes[index])
         if known is not None:
             return self._pool.acquire(known)
         return self._seal_block(sequence.working_blocks.pop(), sequence, index)
 
-    def _seal_block(self, block: KVBlock, sequence: Sequence, index: int) -> KVBlock:
+    def _seal_block(self, block: KVBlock, sequence: Sequence, index: int) -> KVBlock | None:
+        """Gives a block its content, or lets it go where there is no memory to cut that."""
         start = index * BLOCK_TOKENS
+        payload = self._spare.attempt(
+            f"keep tokens {start} to {start + BLOCK_TOKENS} of {sequence.agent.agent_id}",
+            lambda: self._mover.cut_block(sequence.caches, index),
+        )
+        if payload is None:
+            self._pool.release(block)
+            return None
         token_ids = tuple(sequence.token_ids[start : start + BLOCK_TOKENS])
-        payload = self._mover.cut_block(sequence.caches, index)
         parent = sequence.parent_hash(index)
         sealed = self._pool.seal(block, sequence.hashes[index], token_ids, payload, parent)
         sequence.shared_names.append(sequence.hashes[index])
         self.on_sealed(sealed, parent)
         return sealed
 
-    def _to_checkpoint(self, sequence: Sequence, num_tokens: int) -> KVBlock:
+    def _to_checkpoint(self, sequence: Sequence, num_tokens: int) -> KVBlock | None:
         known = self._pool.lookup(self._checkpoint_name(sequence, num_tokens))
         if known is not None:
             return self._pool.acquire(known)
@@ -106,12 +140,18 @@ class Cutter:
         parent = sequence.parent_hash(num_tokens // BLOCK_TOKENS)
         return block_hash(parent, sequence.token_ids[start:num_tokens])
 
-    def _seal_checkpoint(self, block: KVBlock, sequence: Sequence, num_tokens: int) -> KVBlock:
+    def _seal_checkpoint(
+        self, block: KVBlock, sequence: Sequence, num_tokens: int
+    ) -> KVBlock | None:
+        """Gives a checkpoint its content, or lets it go where there is no memory to cut that."""
+        payload = self._cut_end(sequence, num_tokens)
+        if payload is None:
+            self._pool.release(block)
+            return None
         num_blocks = num_tokens // BLOCK_TOKENS
         token_ids = tuple(sequence.token_ids[num_blocks * BLOCK_TOKENS : num_tokens])
         parent = sequence.parent_hash(num_blocks)
         name = block_hash(parent, token_ids)
-        payload = self._mover.cut_tail(sequence.caches, num_tokens)
         sealed = self._pool.seal(block, name, token_ids, payload, parent)
         sequence.shared_names.append(name)
         self.on_sealed(sealed, parent)

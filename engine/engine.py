@@ -12,7 +12,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from engine.answer import answer
-from engine.commands import Abort, Command, DescribeBlock, Generate, Note, Shutdown
+from engine.commands import (
+    Abort,
+    Command,
+    DescribeBlock,
+    Generate,
+    Note,
+    Shutdown,
+    ToolsCalled,
+)
 from engine.errors import (
     DrainingError,
     EngineFailedError,
@@ -213,6 +221,8 @@ class Engine:
                 answer(command.done, lambda: core.describe_block(command.block_id))
             case ListModels() | SwapModel():
                 answer(command.done, _refuse_model_command)
+            case ToolsCalled():
+                core.note_tools(command)
             case Note():
                 self._telemetry.note(command.kind, command.text, command.level)
             case Shutdown():

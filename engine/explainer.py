@@ -45,6 +45,7 @@ class Explainer:
                 reuses=self.reuses,
                 is_trusted=not sequence.avoids_cache,
                 needs_checkpoints=self.needs_checkpoints,
+                has_memory=not sequence.lacked_memory,
                 is_on_disk=self._is_next_on_disk(sequence),
             ),
             parts=sequence.request.parts,

@@ -22,6 +22,7 @@ from engine.cache.reply import ReplyTokens
 from engine.cache.spec import CacheSpec
 from engine.cache.turn_history import TurnHistory
 from engine.read_ahead import Post, ReadAhead
+from engine.spare_work import SpareWork
 from engine.trace import Note
 
 _SHORT_LIVED = "short_lived"
@@ -52,6 +53,7 @@ class Persistence:
         mover: ByteMover,
         root_of: Callable[[str], bytes],
         spec: CacheSpec,
+        spare: SpareWork,
         *,
         make_room: Callable[[int], bool],
         post: Post,
@@ -67,6 +69,7 @@ class Persistence:
             mover: Turns payloads into bytes.
             root_of: Parent of every first block of a namespace.
             spec: What the model's cache looks like.
+            spare: Leaves out what there is no memory for.
             make_room: Makes that many blocks allocatable; False when it cannot.
             post: Has something done on the engine's thread.
             note: Takes events: kind and text.
@@ -79,6 +82,7 @@ class Persistence:
         self._mover = mover
         self._root_of = root_of
         self._spec = spec
+        self._spare = spare
         self._post = post
         self._note = note
         self._clock, self._wall_clock = clocks
@@ -88,6 +92,7 @@ class Persistence:
             agents,
             mover,
             spec,
+            spare,
             make_room=make_room,
             post=post,
             note=note,
@@ -102,7 +107,12 @@ class Persistence:
     def _write(self, name: bytes, parent_hash: bytes, block: KVBlock) -> None:
         if self.tier.can_read(name) or self.tier.is_full or not self.tier.stats.is_on:
             return
-        tensors = self._mover.to_bytes(block.payload)
+        tensors = self._spare.attempt(
+            f"write {len(block.token_ids)} tokens to disk",
+            lambda: self._mover.to_bytes(block.payload),
+        )
+        if tensors is None:
+            return
         record = BlockRecord(
             block_hash=name, parent_hash=parent_hash, token_ids=block.token_ids, tensors=tensors
         )

@@ -261,7 +261,8 @@ def _status(
         return AgentStatus.RESTORING
     if sequence is None:
         without_ram = AgentStatus.WARM if warm_bytes else AgentStatus.COLD
-        return AgentStatus.IDLE if agent.block_table else without_ram
+        at_rest = AgentStatus.TOOL_WAIT if agent.awaits_tools else AgentStatus.IDLE
+        return at_rest if agent.block_table else without_ram
     return {
         SequenceStatus.PREFILLING: AgentStatus.PREFILLING,
         SequenceStatus.DECODING: AgentStatus.DECODING,

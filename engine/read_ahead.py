@@ -18,6 +18,7 @@ from engine.cache.spec import CacheSpec
 from engine.errors import AgentBusyError, NotOnDiskError
 from engine.reads import Reads
 from engine.sequence import Sequence
+from engine.spare_work import SpareWork
 from engine.trace import Note, whose
 from engine.turn_timer import Phase
 
@@ -43,6 +44,7 @@ class ReadAhead:
         agents: AgentStore,
         mover: ByteReader,
         spec: CacheSpec,
+        spare: SpareWork,
         *,
         make_room: Callable[[int], bool],
         post: Post,
@@ -57,6 +59,7 @@ class ReadAhead:
             agents: Whose caches are warmed.
             mover: Turns bytes into payloads.
             spec: What the model's cache looks like.
+            spare: Leaves out what there is no memory for.
             make_room: Makes that many slots allocatable; False when it cannot.
             post: Has something done on the engine's thread.
             note: Takes events: kind and text.
@@ -66,7 +69,7 @@ class ReadAhead:
         self._pool = pool
         self._agents = agents
         self._spec = spec
-        self._placer = Placer(tier, pool, mover, spec, make_room)
+        self._placer = Placer(tier, pool, mover, spec, make_room, spare)
         self._post = post
         self._note = note
         self._clock = clock

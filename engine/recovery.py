@@ -13,6 +13,7 @@ from engine.cache.pool import BlockPool
 from engine.runtime.finite import Tensor, all_finite
 from engine.scheduler import Scheduler
 from engine.sequence import Sequence, Suspects
+from engine.spare_work import SpareWork
 
 Note = Callable[[str, str, str], None]
 """Takes an event: kind, text and level."""
@@ -47,6 +48,7 @@ class Recovery:
         scheduler: Scheduler,
         tier: BlockForgetter | None,
         writer: ByteWriter,
+        spare: SpareWork,
         note: Note,
     ) -> None:
         """Wires the parts.
@@ -57,6 +59,7 @@ class Recovery:
             scheduler: Whose sequences may hold them too.
             tier: Forgets them on disk; None without a warm tier.
             writer: Makes payloads readable.
+            spare: Leaves out what there is no memory for.
             note: Takes events.
         """
         self._pool = pool
@@ -64,6 +67,7 @@ class Recovery:
         self._scheduler = scheduler
         self._tier = tier
         self._writer = writer
+        self._spare = spare
         self._note = note
         self._num_judged = 0
         # When each block was forgotten last: one of its name that came later is another one.
@@ -129,12 +133,19 @@ class Recovery:
         chain = [*sequence.hashes, *checkpoints]
         for index, name in enumerate(chain):
             block = self._pool.lookup(name)
-            if block is not None and not self._is_finite(block):
+            is_finite = block is None or self._is_finite(block)
+            if is_finite is None:
+                break
+            if not is_finite:
                 return Suspects((*chain[index:], *_saved_names(sequence.agent)), is_proven=True)
         return Suspects((*chain, *_saved_names(sequence.agent)))
 
-    def _is_finite(self, block: KVBlock) -> bool:
-        return all_finite(self._writer.to_bytes(block.payload))
+    def _is_finite(self, block: KVBlock) -> bool | None:
+        """Whether all of a block is finite; None where there is no memory to tell."""
+        return self._spare.attempt(
+            "look for what is spoilt: all of it is forgotten",
+            lambda: all_finite(self._writer.to_bytes(block.payload)),
+        )
 
     def _forget(self, suspects: Suspects) -> None:
         names = set(suspects.names)

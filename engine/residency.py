@@ -11,13 +11,15 @@ from engine.cache.block import BLOCK_TOKENS, KVBlock
 from engine.cache.checkpoint import counts_to_make, places_at, sequence_slots
 from engine.cache.earlier_context import earlier_context, repeated_prompt
 from engine.cache.pool import BlockPool
-from engine.cache.prefix import PrefixMatch, match_checkpoint, match_prefix
+from engine.cache.prefix import PrefixMatch
 from engine.cache.spec import CacheSpec
 from engine.cache.standing import MIN_STANDING_TOKENS, Standing
 from engine.cache_mover import CacheMover
 from engine.cutter import Cutter
 from engine.relief import Relief
+from engine.restorer import Restorer
 from engine.sequence import Sequence
+from engine.spare_work import SpareWork
 
 
 class Residency:
@@ -30,6 +32,7 @@ class Residency:
         mover: CacheMover,
         relief: Relief,
         spec: CacheSpec,
+        spare: SpareWork,
         *,
         reuses: bool,
     ) -> None:
@@ -41,15 +44,16 @@ class Residency:
             mover: Moves the KV.
             relief: Makes room.
             spec: What the model's cache looks like.
+            spare: Leaves out what there is no memory for.
             reuses: Whether the model's cache may be cut and restored.
         """
         self._pool = pool
         self._agents = agents
         self._mover = mover
         self._spec = spec
-        self._reuses = reuses
         self.relief = relief
-        self.cutter = Cutter(pool, mover, spec)
+        self.cutter = Cutter(pool, mover, spec, spare)
+        self.restorer = Restorer(pool, mover, spec, spare, reuses=reuses)
 
     def can_ever_hold(self, num_tokens: int, agent_id: str | None, namespace: str = "") -> bool:
         """Whether a sequence of that length fits once everything that may go is gone.
@@ -74,7 +78,7 @@ class Residency:
 
     def look_up(self, sequence: Sequence) -> None:
         """Makes known what the parts of a sequence's context are called in the cache."""
-        if not self._reuses:
+        if not self.restorer.reuses:
             return
         sequence.know_hashes(len(sequence.token_ids))
         known_for = (sequence.agent.num_turns, len(sequence.token_ids))
@@ -102,7 +106,7 @@ class Residency:
             False when there is no room now; then nothing has changed for the sequence.
         """
         self.look_up(sequence)
-        match = self._match(sequence)
+        match = self.restorer.match(sequence)
         if sequence.num_generated_tokens == 0:
             self._compare(sequence, match)
         end = [match.partial] if match.partial is not None else []
@@ -112,16 +116,20 @@ class Residency:
         others = [other for other in sequences if other is not sequence]
         if self.relief.make_room(num_needed, others):
             if caches is None:
-                caches = self._restore(match, len(sequence.token_ids))
+                caches = self.restorer.restore(sequence, match)
             # The sequence goes on from the end in its own cache; no full block is there yet.
             self._pool.release_table(sequence.block_table[len(match.blocks) :])
             del sequence.block_table[len(match.blocks) :]
-        else:
+        elif self._makes_room_in_place(sequence, num_needed):
             caches = self._restore_in_place(sequence, match, num_needed)
-            if caches is None:
-                self._pool.release_table(sequence.block_table)
-                sequence.block_table = []
-                return False
+        else:
+            self._give_up_table(sequence)
+            return False
+        sequence.lacked_memory = caches is None
+        if caches is None:
+            match, caches = PrefixMatch(), self._mover.new_cache()
+            self._give_up_table(sequence)
+            sequence.num_restored_tokens = 0
         sequence.working_blocks += [self._pool.allocate() for _ in range(num_needed)]
         sequence.caches = caches
         self._pool.release_table(sequence.restored)
@@ -131,6 +139,10 @@ class Residency:
         if sequence.num_generated_tokens == 0:
             sequence.num_cached_tokens = match.num_tokens
         return True
+
+    def _give_up_table(self, sequence: Sequence) -> None:
+        self._pool.release_table(sequence.block_table)
+        sequence.block_table = []
 
     def _go_on(self, sequence: Sequence, match: PrefixMatch) -> Any | None:
         """The cache of the agent's last turn, where the sequence can go on in it as it is.
@@ -175,7 +187,7 @@ class Residency:
     def _compare(self, sequence: Sequence, match: PrefixMatch) -> None:
         """Holds the prompt against what is known of the agent, while that is still there."""
         agent, prompt = sequence.agent, sequence.request.prompt_token_ids
-        if not self._reuses:
+        if not self.restorer.reuses:
             sequence.earlier = repeated_prompt(agent, prompt)
             return
         sequence.earlier = earlier_context(agent, prompt, sequence.hashes, match)
@@ -186,44 +198,22 @@ class Residency:
             sequence.num_restored_tokens, max(0, match.num_tokens - num_hot)
         )
 
+    def _makes_room_in_place(self, sequence: Sequence, num_needed: int) -> bool:
+        """Whether there is room once the blocks are given up that a sequence is restored from."""
+        given_up = [*sequence.block_table, *sequence.restored, *sequence.agent.block_table]
+        return self.relief.would_do(num_needed, given_up)
+
     def _restore_in_place(
         self, sequence: Sequence, match: PrefixMatch, num_needed: int
     ) -> Any | None:
         """Restores and gives the blocks up that were restored from, where only that makes room."""
-        agent = sequence.agent
-        given_up = [*sequence.block_table, *sequence.restored, *agent.block_table]
-        if not self.relief.would_do(num_needed, given_up):
-            return None
-        caches = self._restore(match, len(sequence.token_ids))
+        caches = self.restorer.restore(sequence, match)
         for table in (sequence.block_table, sequence.restored):
             self._pool.release_table(table)
         sequence.block_table, sequence.restored = [], []
-        self._agents.store(agent, [], ())
+        self._agents.store(sequence.agent, [], ())
         self.relief.make_room(num_needed, ())
         return caches
-
-    def _shares(self, sequence: Sequence) -> bool:
-        """Whether a sequence takes from the pool, and gives to it."""
-        return self._reuses and not sequence.avoids_cache
-
-    def _match(self, sequence: Sequence) -> PrefixMatch:
-        if not self._shares(sequence):
-            return PrefixMatch()
-        if self._spec.needs_checkpoints:
-            return match_checkpoint(self._pool, sequence.hashes, sequence.places)
-        # What was read ahead may go further than what the agent has in memory.
-        own = max(sequence.agent.block_table, sequence.restored, key=len)
-        return match_prefix(self._pool, sequence.hashes, sequence.token_ids, own)
-
-    def _restore(self, match: PrefixMatch, num_capacity_tokens: int) -> Any:
-        if match.num_tokens == 0:
-            return self._mover.new_cache()
-        payloads = [block.payload for block in match.blocks]
-        num_last_tokens = BLOCK_TOKENS
-        if match.partial is not None:
-            payloads.append(match.partial.payload)
-            num_last_tokens = match.num_partial_tokens
-        return self._mover.restore(payloads, num_last_tokens, num_capacity_tokens)
 
     def grow(self, sequence: Sequence, sequences: Iterable[Sequence]) -> bool:
         """Pays for the tokens a sequence has now; False when there is no room."""
@@ -233,50 +223,6 @@ class Residency:
         sequence.working_blocks += [self._pool.allocate() for _ in range(num_needed)]
         return True
 
-    def skip_known_blocks(self, sequence: Sequence) -> int:
-        """Takes over what others have computed since the sequence was admitted.
-
-        Returns:
-            How many tokens were taken from the pool.
-        """
-        if not self._shares(sequence):
-            return 0
-        start = sequence.num_computed_tokens
-        if self._spec.needs_checkpoints:
-            self._skip_to_checkpoint(sequence)
-        else:
-            self._append_known_blocks(sequence)
-        num_skipped = sequence.num_computed_tokens - start
-        sequence.has_reused = sequence.has_reused or num_skipped > 0
-        return num_skipped
-
-    def _append_known_blocks(self, sequence: Sequence) -> None:
-        while sequence.num_computed_tokens % BLOCK_TOKENS == 0:
-            index = sequence.num_computed_tokens // BLOCK_TOKENS
-            if sequence.num_remaining_tokens <= BLOCK_TOKENS or index >= len(sequence.hashes):
-                break
-            block = self._pool.lookup(sequence.hashes[index])
-            if block is None:
-                break
-            self._mover.append_block(sequence.caches, block.payload)
-            self._hold(sequence, index, self._pool.acquire(block))
-            sequence.num_computed_tokens += BLOCK_TOKENS
-
-    def _skip_to_checkpoint(self, sequence: Sequence) -> None:
-        """Starts again from a checkpoint that lies further on, if one is there now."""
-        start = sequence.num_computed_tokens
-        ahead = [place for place in sequence.places if place.num_tokens > start]
-        if not any(self._pool.lookup(place.name) for place in ahead):
-            return
-        match = match_checkpoint(self._pool, sequence.hashes, ahead)
-        if match.num_tokens == 0:
-            return
-        sequence.caches = self._restore(match, len(sequence.token_ids))
-        table = [self._pool.acquire(block) for block in match.blocks]
-        self._pool.release_table(sequence.block_table)
-        sequence.block_table = table
-        sequence.num_computed_tokens = match.num_tokens
-
     def num_tokens_to_stop(self, sequence: Sequence) -> int:
         """Tokens up to the next place of a prompt where something is to be shared."""
         start = sequence.num_computed_tokens
@@ -285,43 +231,39 @@ class Residency:
 
     def share_computed_block(self, sequence: Sequence) -> None:
         """Publishes the block or checkpoint a sequence has just come to the end of."""
-        if self._shares(sequence):
+        if self.restorer.shares(sequence):
             self.cutter.share_block(sequence)
             self.cutter.share_checkpoint(sequence)
-
-    def _hold(self, sequence: Sequence, index: int, block: KVBlock) -> None:
-        """Adds a hold to the sequence's table, unless an earlier one was given up."""
-        if len(sequence.block_table) == index:
-            sequence.block_table.append(block)
-        else:
-            self._pool.release(block)
 
     def keep(self, sequence: Sequence) -> None:
         """Turns a finished sequence's cache into its agent's blocks.
 
-        An agent that had more than the sequence got to compute keeps what it had.
+        An agent that had more than the sequence got to compute, or than there is memory to keep,
+        keeps what it had.
         """
         agent = sequence.agent
         num_tokens = sequence.num_computed_tokens
-        is_kept = self._shares(sequence) and num_tokens > 0
-        if is_kept and not self._agent_has_more(agent, sequence):
+        is_kept = self.restorer.shares(sequence) and num_tokens > 0
+        if is_kept and not _agent_has_more(agent, sequence, num_tokens):
             table = self.cutter.to_blocks(sequence, num_tokens)
-            sequence.num_kept_tokens = num_tokens
-            sequence.has_checkpoint = self._spec.needs_checkpoints
-            self._agents.store(agent, table, tuple(sequence.token_ids[:num_tokens]))
-            self._leave_standing(sequence)
+            num_kept = sum(len(block.token_ids) for block in table)
+            if num_kept < num_tokens and _agent_has_more(agent, sequence, num_kept):
+                self._pool.release_table(table)
+            else:
+                self._store(sequence, table, num_kept)
         self.release(sequence)
 
-    def _agent_has_more(self, agent: Agent, sequence: Sequence) -> bool:
-        num_tokens = sequence.num_computed_tokens
-        known = agent.token_ids
-        return len(known) > num_tokens and known[:num_tokens] == tuple(
-            sequence.token_ids[:num_tokens]
-        )
+    def _store(self, sequence: Sequence, table: list[KVBlock], num_kept: int) -> None:
+        is_whole = num_kept == sequence.num_computed_tokens
+        sequence.num_kept_tokens = num_kept
+        sequence.has_checkpoint = self._spec.needs_checkpoints and is_whole
+        self._agents.store(sequence.agent, table, tuple(sequence.token_ids[:num_kept]))
+        if is_whole:
+            self._leave_standing(sequence)
 
     def preempt(self, sequence: Sequence) -> None:
         """Takes a running sequence's room away; what it computed stays reusable for a while."""
-        if self._shares(sequence) and sequence.num_computed_tokens > 0:
+        if self.restorer.shares(sequence) and sequence.num_computed_tokens > 0:
             table = self.cutter.to_blocks(sequence, sequence.num_computed_tokens)
             sequence.preempted_at = sequence.num_computed_tokens
             sequence.places_known_for = None
@@ -338,3 +280,10 @@ class Residency:
         sequence.restored = []
         sequence.working_blocks = []
         sequence.caches = None
+
+
+def _agent_has_more(agent: Agent, sequence: Sequence, num_tokens: int) -> bool:
+    """Whether an agent's cache goes on from a sequence's first tokens."""
+    known = agent.token_ids
+    begins = tuple(sequence.token_ids[:num_tokens])
+    return len(known) > num_tokens and known[:num_tokens] == begins

@@ -119,19 +119,22 @@ class Scheduler:
         admitted: list[Sequence] = []
         passed_over: list[Sequence] = []
         busy = {s.agent.key for s in self.running}
-        while self.waiting and len(self.running) < self.limits.max_running:
-            sequence = self.waiting.popleft()
-            if not sequence.is_ready or sequence.agent.key in busy:
+        try:
+            while self.waiting and len(self.running) < self.limits.max_running:
+                sequence = self.waiting.popleft()
                 passed_over.append(sequence)
-                continue
-            if not make_room(sequence):
-                passed_over.append(sequence)
-                break
-            busy.add(sequence.agent.key)
-            sequence.status = SequenceStatus.PREFILLING
-            self.running.append(sequence)
-            admitted.append(sequence)
-        self.waiting.extendleft(reversed(passed_over))
+                if not sequence.is_ready or sequence.agent.key in busy:
+                    continue
+                if not make_room(sequence):
+                    break
+                passed_over.pop()
+                busy.add(sequence.agent.key)
+                sequence.status = SequenceStatus.PREFILLING
+                self.running.append(sequence)
+                admitted.append(sequence)
+        finally:
+            # Even if making room fails: whoever waits must be there to be told.
+            self.waiting.extendleft(reversed(passed_over))
         return admitted
 
     def next_prefill(self, now_s: float) -> Sequence | None:

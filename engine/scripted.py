@@ -40,6 +40,7 @@ from engine.commands import (
     SetBatchWindow,
     SetPriority,
     Shutdown,
+    ToolsCalled,
     TurnCommand,
 )
 from engine.errors import DrainingError, StokerError, UnavailableError
@@ -191,7 +192,7 @@ class ScriptedEngine:
             case Shutdown():
                 self._is_draining = True
                 scene.shut_down(command.drain_s)
-            case Abort():
+            case Abort() | ToolsCalled():
                 pass  # no request is ever admitted, and unknown ids are ignored
             case _:
                 self._answer(command.done, lambda: _act(scene, command))

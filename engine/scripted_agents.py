@@ -62,7 +62,8 @@ class ScriptedAgents(ABC):
 
     def evict_idle(self) -> Eviction:
         """Drops the caches of all idle, unpinned agents."""
-        idle = [a for a in self._actors if a.status is AgentStatus.IDLE and not a.pinned]
+        at_rest = [a for a in self._actors if a.status is AgentStatus.IDLE and not a.pinned]
+        idle = [actor for actor in at_rest if not actor.awaits_tools]
         total = Eviction()
         for actor in idle:
             total += self._drop(actor)

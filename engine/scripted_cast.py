@@ -152,6 +152,10 @@ CAST = (
 )
 
 
+LONGEST_TOOL_S = 6.0
+"""An agent of the script that is back sooner has been using a tool."""
+
+
 @dataclass(slots=True)
 class Actor:
     """One agent in motion; counts in tokens, times in seconds of the scene.
@@ -194,6 +198,13 @@ class Actor:
     def due_s(self) -> float:
         """When it would have been queued if its priority were time waited."""
         return self.queued_at_s - HEAD_START_S * self.priority
+
+    @property
+    def awaits_tools(self) -> bool:
+        """Whether its last reply called a tool: tools answer soon, people take their time."""
+        is_over = self.status not in ACTIVE and self.num_turns > 0 and not self.is_foreign
+        is_whole = self.num_generated >= self.num_reply
+        return is_over and is_whole and 0 < self.next_turn_s - self.ended_at_s <= LONGEST_TOOL_S
 
     @property
     def num_restorable(self) -> int:

@@ -121,10 +121,11 @@ def agent_row(actor: Actor, memory: ScriptedMemory, now_s: float, decode_tok_s: 
     status = actor.status
     is_prefilling = status is AgentStatus.PREFILLING
     is_decoding = status is AgentStatus.DECODING
+    awaits_tools = status is AgentStatus.IDLE and actor.awaits_tools
     return AgentRow(
         agent_id=actor.role.agent_id,
         protocol=actor.role.protocol,
-        status=status,
+        status=AgentStatus.TOOL_WAIT if awaits_tools else status,
         pinned=actor.pinned,
         paused=actor.paused,
         priority=actor.priority,

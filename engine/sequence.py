@@ -72,6 +72,7 @@ class Sequence:
         working_blocks: Unsealed blocks that pay for its own cache.
         caches: Its own cache, one object per layer; None until it is admitted.
         has_reused: Whether anything in its cache came from the pool.
+        lacked_memory: Whether there was no memory to restore it when it was admitted.
         num_judged_before: How many spoilt caches had been found out when it was admitted.
         suspects: What may have spoilt it; None unless it is being computed again for that.
         shared_names: Blocks and checkpoints that it has computed and shared.
@@ -111,6 +112,7 @@ class Sequence:
     working_blocks: list[KVBlock] = field(default_factory=list)
     caches: Any = None
     has_reused: bool = False
+    lacked_memory: bool = False
     num_judged_before: int = 0
     suspects: Suspects | None = None
     shared_names: list[bytes] = field(default_factory=list)

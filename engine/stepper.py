@@ -241,23 +241,27 @@ class Stepper:
             self.reading.slice_tokens = 0
             self.reading.stall_ms = 0.0
             return
+        try:
+            self._take_known(sequence)
+            # The last token's logits are needed, so it goes with the next decode step.
+            num_due = sequence.num_remaining_tokens - 1
+            if num_due > 0:
+                self._prefill_slice(sequence, num_due)
+        except OutOfMemoryError as error:
+            self._run_short([sequence], error)
+            return
+        if sequence.num_remaining_tokens <= 1:
+            self._end_prefill(sequence)
+
+    def _take_known(self, sequence: Sequence) -> None:
+        """Takes over what others have computed of a prompt meanwhile."""
         start = sequence.num_computed_tokens
-        num_known = self._residency.skip_known_blocks(sequence)
+        num_known = self._residency.restorer.skip_known_blocks(sequence)
         if sequence.num_generated_tokens == 0:
             sequence.num_cached_tokens += num_known
             self._explainer.found(sequence, start, num_known)
         if num_known:
             self._telemetry.trace.matched(sequence, num_known)
-        # The last token's logits are needed, so it goes with the next decode step.
-        num_due = sequence.num_remaining_tokens - 1
-        if num_due > 0:
-            try:
-                self._prefill_slice(sequence, num_due)
-            except OutOfMemoryError as error:
-                self._run_short([sequence], error)
-                return
-        if sequence.num_remaining_tokens <= 1:
-            self._end_prefill(sequence)
 
     def _end_prefill(self, sequence: Sequence) -> None:
         if sequence.output.max_tokens:

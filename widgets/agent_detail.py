@@ -184,6 +184,9 @@ class AgentDetail(Pane[DetailSlice]):
             text = "its cache is gone; the next turn recomputes what is not shared"
         elif agent.status is AgentStatus.WARM:
             text = "its cache is on disk; the next turn reads it back, w does so now"
+        elif agent.status is AgentStatus.TOOL_WAIT:
+            waited = f"has waited {duration(agent.idle_s)} for its tools"
+            text = f"{waited}: {self._eviction_cost(agent)}"
         elif agent.status is AgentStatus.IDLE:
             idle = f"idle for {duration(agent.idle_s)}: " if agent.idle_s >= 1 else ""
             text = f"{idle}{self._eviction_cost(agent)}"

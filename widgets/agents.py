@@ -35,6 +35,8 @@ SORT_KEYS: dict[str, Callable[[AgentRow], Any]] = {
 }
 SORT_CYCLE = (ACTIVITY, "agent", "context", "hot", "hit", "ttft")
 SORT_WORDS = {"rate": "tok/s", "miss": "last miss"}
+NO_AGENTS = "no agent has called yet"
+NO_MATCH = "no agent passes the filter; escape clears it"
 
 
 class AgentsPane(Pane[tuple[AgentRow, ...]]):
@@ -149,7 +151,7 @@ class AgentsPane(Pane[tuple[AgentRow, ...]]):
         if self.sort_by in SORT_KEYS:
             rows = tuple(sorted(rows, key=SORT_KEYS[self.sort_by]))
         self.query_one(Headings).sorted_by = self.sort_by
-        self.lanes.show_rows(rows)
+        self.lanes.show_rows(rows, NO_MATCH if self._slice else NO_AGENTS)
         self._name_border(len(rows))
 
     def _matching(self) -> tuple[AgentRow, ...]:

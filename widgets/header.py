@@ -131,7 +131,7 @@ class Header(Widget):
     def _identity(self, width: int, room: int) -> Content:
         shown = self.shown
         parts: list[Part] = [("stoker", f"bold {BRAND}"), ("  ", "")]
-        warnings = self._warnings()
+        warnings = self._warnings(width)
         room = max(8, room - sum(len(warning) for warning in warnings))
         if shown.model:
             parts.append((shorten(shown.model, room, self.glyphs.ellipsis), f"bold {BRIGHT}"))
@@ -143,10 +143,11 @@ class Header(Widget):
         parts += [(warning, WARN) for warning in warnings]
         return Content.assemble(*parts)
 
-    def _warnings(self) -> list[str]:
+    def _warnings(self, width: int) -> list[str]:
         warnings = []
         if self.shown.num_fallbacks:
-            warnings.append(f"  {self.glyphs.warning} slow path (6 says why)")
+            where = " (6 says why)" if width >= 100 else ""
+            warnings.append(f"  {self.glyphs.warning} slow path{where}")
         if self._is_disk_off and self.content_size.height < 2:
             warnings.append(f"  {self.glyphs.warning} disk off")
         return warnings

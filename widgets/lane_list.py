@@ -18,7 +18,7 @@ from textual.visual import Visual
 from textual.widget import Widget
 
 from engine.snapshot import AgentRow
-from styles.tokens import BRAND, UNICODE, Glyphs
+from styles.tokens import BRAND, MUTED, UNICODE, Glyphs
 from widgets.bars import Part
 from widgets.lanes import GAP, Layout, column_at, headings, lane, layout_for
 from widgets.recent_rates import Rates, RecentRates
@@ -111,6 +111,7 @@ class LaneList(ScrollView, can_focus=True):
         super().__init__()
         self._rows: tuple[AgentRow, ...] = ()
         self._lanes: list[tuple[Part, ...]] = []
+        self._nothing = ""
         self._cursor = 0
         self._hover: int | None = None
 
@@ -119,22 +120,30 @@ class LaneList(ScrollView, can_focus=True):
         """The row under the cursor."""
         return self._rows[self._cursor] if self._cursor < len(self._rows) else None
 
-    def show_rows(self, rows: tuple[AgentRow, ...]) -> None:
-        """Shows rows; the cursor stays on its agent, wherever that is now."""
+    def show_rows(self, rows: tuple[AgentRow, ...], nothing: str = "") -> None:
+        """Shows rows; the cursor stays on its agent, wherever that is now.
+
+        Args:
+            rows: The agents, in their order.
+            nothing: What is said where there are none.
+        """
         before = self.selected
+        if not rows and nothing != self._nothing:
+            self.refresh()
+        self._nothing = nothing
         self._rows = rows
         keys = [row.key for row in rows]
         if before is not None and before.key in keys:
             self._cursor = keys.index(before.key)
         else:
             self._cursor = max(0, min(self._cursor, len(rows) - 1))
-        self.virtual_size = Size(self.size.width, len(rows))
+        self.virtual_size = Size(self._lane_cells, len(rows))
         self._draw_lanes()
         if self._selected_key() != (before.key if before else None):
             self.post_message(self.Moved(self._selected_key()))
 
     def _draw_lanes(self) -> None:
-        layout = layout_for(max(1, self.size.width - CURSOR_CELLS))
+        layout = layout_for(max(1, self._lane_cells - CURSOR_CELLS))
         lanes = [
             lane(row, layout, self.glyphs, self.recent.of(row.key)) for row in self._visible_rows()
         ]
@@ -163,11 +172,11 @@ class LaneList(ScrollView, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         """One line of the screen."""
-        width = self.size.width
+        width = self._lane_cells
         index = y + round(self.scroll_y)
         style = self.visual_style
         if index >= len(self._rows):
-            return Strip.blank(width, style.rich_style)
+            return self._without_lane(index, width, style)
         is_cursor = index == self._cursor
         if is_cursor:
             style = style + self.get_visual_style("lane--cursor", partial=True)
@@ -181,6 +190,13 @@ class LaneList(ScrollView, can_focus=True):
                 self._strips.clear()
             strip = self._strips[look] = self._drawn(row, is_cursor, width, style)
         return strip
+
+    def _without_lane(self, index: int, width: int, style: Style) -> Strip:
+        if index or not self._nothing:
+            return Strip.blank(width, style.rich_style)
+        words = Content.assemble(" " * CURSOR_CELLS, (self._nothing, MUTED))
+        strip = Visual.to_strips(self, words, width, 1, style, pad=True)[0]
+        return strip.adjust_cell_length(width, style.rich_style)
 
     def _drawn(self, row: AgentRow, is_cursor: bool, width: int, style: Style) -> Strip:
         layout = layout_for(max(1, width - CURSOR_CELLS))
@@ -207,12 +223,24 @@ class LaneList(ScrollView, can_focus=True):
         super().notify_style_update()
         self._strips.clear()
 
+    @property
+    def _lane_cells(self) -> int:
+        """Width of a lane: what a scroll bar leaves of the list's."""
+        return self.scrollable_size.width
+
     def on_resize(self) -> None:
         """Columns are laid out again."""
+        self._lay_out()
+
+    def watch_show_vertical_scrollbar(self) -> None:
+        """A scroll bar came or went: the lanes have another width."""
+        self.call_after_refresh(self._lay_out)
+
+    def _lay_out(self) -> None:
         self._lanes = []
-        self.virtual_size = Size(self.size.width, len(self._rows))
+        self.virtual_size = Size(self._lane_cells, len(self._rows))
         self.refresh()
-        self.post_message(self.Widened(self.size.width))
+        self.post_message(self.Widened(self._lane_cells))
 
     def action_move(self, step: int) -> None:
         """Moves the cursor by ``step`` rows."""

@@ -26,7 +26,13 @@ from widgets.format import (
 from widgets.recent_rates import Rates
 
 LONG_WAIT_S = 1.0
-HELD = (AgentStatus.QUEUED, AgentStatus.IDLE, AgentStatus.WARM, AgentStatus.COLD)
+HELD = (
+    AgentStatus.QUEUED,
+    AgentStatus.TOOL_WAIT,
+    AgentStatus.IDLE,
+    AgentStatus.WARM,
+    AgentStatus.COLD,
+)
 """What a paused agent may be; a step after it was paused it is no other."""
 LOW_HIT_RATIO = 0.5
 NEARLY_FULL_CONTEXT = 0.9
@@ -146,7 +152,7 @@ def state_words(row: AgentRow) -> tuple[str, str]:
             return row.status.value, f"{percent(row.prefill_progress):>4}{eta}"
         case AgentStatus.QUEUED:
             return row.status.value, seconds(row.wait_s)
-        case AgentStatus.IDLE:
+        case AgentStatus.TOOL_WAIT | AgentStatus.IDLE:
             return row.status.value, duration(row.idle_s)
         case AgentStatus.COLD:
             return "no cache", ""

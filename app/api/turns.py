@@ -13,10 +13,10 @@ from app.api.errors import ClientGoneError, RequestTimeoutError, TurnAbortedErro
 from app.api.reply import Reply, blocks_of
 from app.api.telemetry import RequestRecord
 from app.api.text_logprobs import TextLogprobs
-from engine.commands import Abort, Generate
+from engine.commands import Abort, Generate, ToolsCalled
 from engine.errors import DrainingError, EngineFailedError, StokerError
 from engine.face import EngineFace
-from engine.pieces import Piece, ReplyReader
+from engine.pieces import CallEnd, Piece, ReplyReader
 from engine.request import Delta, FinishReason, Request, TokenLogprob
 from engine.snapshot import EngineStatus
 
@@ -58,6 +58,7 @@ class Turn:
         self._num_news = 0
         self._is_sent = False
         self._is_finished = False
+        self._has_calls = False
 
     @property
     def request_id(self) -> str:
@@ -114,7 +115,20 @@ class Turn:
         if last is not None and last.finish_reason is not None and not self.ending_error(last):
             rest = self._reader.finish()
             pieces += self._logprobs.told(rest, ()) if self._logprobs else rest
+        self._note_calls(pieces, last)
         return pieces
+
+    def _note_calls(self, pieces: Sequence[Piece], last: Delta | None) -> None:
+        """Tells the engine of a reply that ends with tool calls; the reader alone finds them."""
+        self._has_calls = self._has_calls or any(isinstance(each, CallEnd) for each in pieces)
+        # A client is not asked to use the tools of a reply that was cut off.
+        if self._has_calls and last is not None and last.finish_reason is FinishReason.END_TURN:
+            called = ToolsCalled(
+                agent_id=last.agent_id,
+                turn_number=last.usage.turn_number,
+                namespace=self.record.namespace,
+            )
+            self._engine.send(called)
 
     def _feed(self, deltas: Sequence[Delta]) -> list[Piece]:
         if self._logprobs is None:

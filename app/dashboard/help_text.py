@@ -17,6 +17,7 @@ AGENT_MEANING: tuple[tuple[AgentStatus, str], ...] = (
     (AgentStatus.PREFILLING, "prefilling: reading its prompt, with time left"),
     (AgentStatus.QUEUED, "queued: waits for room in the batch"),
     (AgentStatus.RESTORING, "restoring: its cache is being read from disk"),
+    (AgentStatus.TOOL_WAIT, "tool-wait: it called tools; what they give comes next"),
     (AgentStatus.IDLE, "idle: its cache is in memory, ready"),
     (AgentStatus.WARM, "on disk: its cache is read back when it is needed"),
     (AgentStatus.COLD, "no cache: the next turn recomputes"),

@@ -20,6 +20,12 @@ ADDRESS = "127.0.0.1:8000"
 DEMO_S = 258
 
 
+class StillApp(StokerApp):
+    """What is said in its corner stays there as long as a picture takes."""
+
+    NOTIFICATION_TIMEOUT = 600.0
+
+
 def _frozen() -> float:
     return 0.0
 
@@ -59,7 +65,7 @@ def demo_app(
 
 
 def _app(engine: ScriptedEngine, history: History, *, plain_glyphs: bool = False) -> StokerApp:
-    app = StokerApp(
+    app = StillApp(
         engine,
         address=ADDRESS,
         clock=_frozen,

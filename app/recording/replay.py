@@ -7,7 +7,15 @@ import time
 from collections.abc import Callable
 
 from app.recording.recording import Recording, RecordingError
-from engine.commands import Abort, Command, DescribeBlock, Generate, Note, Shutdown
+from engine.commands import (
+    Abort,
+    Command,
+    DescribeBlock,
+    Generate,
+    Note,
+    Shutdown,
+    ToolsCalled,
+)
 from engine.errors import UnavailableError
 from engine.messages import ChatFormat
 from engine.snapshot import EMPTY_SNAPSHOT, EngineSnapshot
@@ -122,7 +130,7 @@ class Replay:
             case DescribeBlock():
                 reason = "a recording has the block map, not what is in the blocks"
                 command.done.set_exception(UnavailableError(reason))
-            case Abort() | Note():
+            case Abort() | ToolsCalled() | Note():
                 pass  # nothing runs here, and nobody takes notes
             case _:
                 command.done.set_exception(UnavailableError("a recording cannot be changed"))

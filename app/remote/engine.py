@@ -23,6 +23,7 @@ from engine.commands import (
     Note,
     SetBatchWindow,
     Shutdown,
+    ToolsCalled,
 )
 from engine.errors import StokerError, UnavailableError
 from engine.messages import ChatFormat
@@ -107,7 +108,7 @@ class RemoteEngine:
             case ListModels() | SwapModel():
                 reason = "the model of a Stoker elsewhere cannot be changed from here"
                 command.done.set_exception(UnavailableError(reason))
-            case Abort() | Note():
+            case Abort() | ToolsCalled() | Note():
                 pass  # these are the business of the edge there
             case _:
                 self._lanes.add(_lane_of(command), lambda: self._obey(command))

@@ -80,7 +80,7 @@ async def play(story: tuple[Step, ...] = STORY) -> list[Frame]:
     app, engine = demo_app(BEGIN_S, clock=clock, history=history)
     clock.now_s = BEGIN_S
     frames = []
-    async with app.run_test(size=SIZE) as pilot:
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
         await pilot.pause()
         for step in story:
             if step.clears:

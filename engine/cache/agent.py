@@ -46,6 +46,7 @@ class Agent:
         history: Marks of the last turns.
         replies: Replies of its conversation that the tokenizer would write in other tokens.
         num_evicted_tokens: Tokens of the cache that was taken away since its last turn.
+        tool_turn: The turn whose reply called tools; 0 before one did.
         change: Where its last prompt was not what it had been; None where that cost nothing.
         is_short_lived: Whether it is there for one turn only.
     """
@@ -72,6 +73,7 @@ class Agent:
     history: TurnHistory = field(default_factory=TurnHistory)
     replies: tuple[ReplyTokens, ...] = ()
     num_evicted_tokens: int = 0
+    tool_turn: int = 0
     change: TokenChange | None = None
     is_short_lived: bool = False
 
@@ -79,6 +81,12 @@ class Agent:
     def key(self) -> AgentKey:
         """What tells it from all other agents."""
         return self.namespace, self.agent_id
+
+    @property
+    def awaits_tools(self) -> bool:
+        """Whether its last reply called tools, and what they gave has not come."""
+        is_last = self.tool_turn == self.history.next_number - 1
+        return self.tool_turn > 0 and is_last and self.num_active == 0
 
     @property
     def evictable(self) -> bool:

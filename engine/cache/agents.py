@@ -260,6 +260,11 @@ class AgentStore:
         with self.holdings.changing(agent):
             agent.priority = priority
 
+    def await_tools(self, agent: Agent, turn_number: int) -> None:
+        """Takes note that the reply of a turn has called tools; newer turns have the last word."""
+        agent.tool_turn = max(agent.tool_turn, turn_number)
+        self.holdings.changed.add(agent)
+
     # Tables
 
     def store(self, agent: Agent, table: list[KVBlock], token_ids: tuple[int, ...]) -> None:

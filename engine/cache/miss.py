@@ -21,12 +21,14 @@ class CacheState:
         reuses: Whether the model's caches may be reused at all.
         is_trusted: Whether this turn may use them.
         needs_checkpoints: Whether they can be resumed at checkpoints only.
+        has_memory: Whether there was memory to restore them.
         is_on_disk: Whether the block that was wanted next is on disk.
     """
 
     reuses: bool = True
     is_trusted: bool = True
     needs_checkpoints: bool = False
+    has_memory: bool = True
     is_on_disk: bool = False
 
 
@@ -95,6 +97,8 @@ def _cause_of_absence(row: MissRow, earlier: EarlierContext, state: CacheState) 
         return MissCause.NOT_REUSABLE
     if not state.is_trusted:
         return MissCause.DISTRUSTED
+    if not state.has_memory:
+        return MissCause.NO_ROOM
     if earlier.is_in_memory:
         return MissCause.NO_CHECKPOINT
     if earlier.is_evicted and row.num_cached_tokens >= earlier.num_saved_tokens:

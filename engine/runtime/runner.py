@@ -96,18 +96,21 @@ class ModelRunner:
         """
         num_tokens = (len(payloads) - 1) * BLOCK_TOKENS + num_last_tokens
         typed = [self._typed(payload) for payload in payloads]
-        return kv.gather(self.new_cache, typed, num_tokens, num_capacity_tokens)
+        with told_apart():
+            return kv.gather(self.new_cache, typed, num_tokens, num_capacity_tokens)
 
     def trim(self, caches: LayerCaches, num_tokens: int) -> None:
         """Makes a sequence's cache hold its first tokens only; see ``kv.trim``."""
-        kv.trim(caches, num_tokens)
+        with told_apart():
+            kv.trim(caches, num_tokens)
 
     def append_block(self, caches: LayerCaches, payload: object) -> None:
         """Appends a block's KV to a sequence's cache, instead of computing it.
 
         Only for models that need no checkpoints.
         """
-        kv.append(caches, self._typed(payload))
+        with told_apart():
+            kv.append(caches, self._typed(payload))
 
     @staticmethod
     def _typed(payload: object) -> Payload:
@@ -117,15 +120,18 @@ class ModelRunner:
 
     def to_bytes(self, payload: object) -> tuple[TensorBytes, ...]:
         """A block's KV as bytes; see ``kv_bytes.to_bytes``."""
-        return kv_bytes.to_bytes(self._typed(payload))
+        with told_apart():
+            return kv_bytes.to_bytes(self._typed(payload))
 
     def from_bytes(self, tensors: Sequence[TensorBytes], span: PayloadSpan) -> Payload:
         """The payload again; see ``kv_bytes.from_bytes``."""
-        return kv_bytes.from_bytes(tensors, self._layout, span)
+        with told_apart():
+            return kv_bytes.from_bytes(tensors, self._layout, span)
 
     def cut_block(self, caches: LayerCaches, index: int) -> Payload:
         """Copies the full block of that index out of a sequence's cache."""
-        return kv.cut(caches, index * BLOCK_TOKENS, (index + 1) * BLOCK_TOKENS)
+        with told_apart():
+            return kv.cut(caches, index * BLOCK_TOKENS, (index + 1) * BLOCK_TOKENS)
 
     def cut_tail(self, caches: LayerCaches, num_tokens: int) -> Payload:
         """Copies what follows the last full block of ``num_tokens`` tokens.
@@ -133,7 +139,8 @@ class ModelRunner:
         Where layers keep windows or states this is a checkpoint, and ``num_tokens`` is exactly
         what the caches hold.
         """
-        return kv.checkpoint(caches, num_tokens // BLOCK_TOKENS * BLOCK_TOKENS, num_tokens)
+        with told_apart():
+            return kv.checkpoint(caches, num_tokens // BLOCK_TOKENS * BLOCK_TOKENS, num_tokens)
 
     def prefill(self, caches: LayerCaches, token_ids: Sequence[int]) -> None:
         """Appends tokens to a sequence's cache.

@@ -15,6 +15,8 @@ class AgentStatus(StrEnum):
     RESTORING = "restoring"
     PREFILLING = "prefilling"
     DECODING = "decoding"
+    TOOL_WAIT = "tool-wait"
+    """Its last reply called tools, and what they gave has not come; its cache is in memory."""
     IDLE = "idle"
     WARM = "warm"
     """Its cache is on disk only."""

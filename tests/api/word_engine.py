@@ -35,6 +35,7 @@ from engine.commands import (
     SetBatchWindow,
     SetPriority,
     Shutdown,
+    ToolsCalled,
 )
 from engine.errors import (
     AgentBusyError,
@@ -154,7 +155,6 @@ class WordEngine:
         self.chat_format: ChatFormat | None = ByteChatFormat()
         self.requests: list[Request] = []
         self.aborted: list[tuple[str, str]] = []
-        self.notes: list[Note] = []
         self.at_end: Callable[[str], object] = str
         self.commands: list[Command] = []
         self.archives: list[bytes] = []
@@ -163,6 +163,10 @@ class WordEngine:
         self.shows_removals = True
         self.snapshot = SERVING_SNAPSHOT
         self._num_turns: Counter[str] = Counter()
+
+    @property
+    def notes(self) -> list[Note]:
+        return [command for command in self.commands if isinstance(command, Note)]
 
     def start(self) -> None:
         self._thread.start()
@@ -206,8 +210,8 @@ class WordEngine:
                 self._admit(command)
             case Abort():
                 self._abort(command.request_id)
-            case Note():
-                self.notes.append(command)
+            case Note() | ToolsCalled():
+                pass
             case Shutdown():
                 self._is_stopping.set()
             case EvictAgent() | PinAgent() | WarmAgent() | ForkAgent():

@@ -75,7 +75,7 @@ async def test_a_watcher_is_offered_no_fork() -> None:
         async with attached(server.url, powers=READ_ONLY) as (pilot, app, _):
             await pilot.press(*REVIEW_BOT, "enter", "j", "f")
             await pilot.pause(0.3)
-            assert "fork at this turn" not in screen_text(app)
+            assert "fork here" not in screen_text(app)
             assert toasts(app) == []
 
 

@@ -11,6 +11,7 @@ from engine.errors import AgentBusyError, DataFolderInUseError, InvalidRequestEr
 from engine.request import FinishReason
 from tests.engine.counting_model import continuation
 from tests.engine.disk_core import DiskCore
+from tests.engine.expected_map import check_map
 from tests.engine.turns import Turn, check, submit
 
 
@@ -324,3 +325,17 @@ def test_one_that_finds_no_room_waits_for_one_that_is_being_restored(tmp_path: P
     assert too_large.finish_reason is FinishReason.ERROR
     check(disk.core)
     disk.close()
+
+
+def test_what_only_a_reading_turn_holds_is_drawn_as_its_agents(disk: DiskCore) -> None:
+    tokens = prompt(1, 700)
+    ask(disk, "a", tokens)
+    disk.await_saved("a")
+    disk.core.actions.evict("a")
+    turn = submit(disk.core, "b", tokens)
+    disk.do_next()
+    (sequence,) = disk.core.scheduler
+    assert [block.ref_count for block in sequence.restored] == [1]
+    check_map(disk.core)
+    disk.run()
+    assert_right(turn)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine.agent_commands import EvictAgent, PinAgent
-from engine.commands import Shutdown
+from engine.commands import Shutdown, ToolsCalled
 from engine.engine import Engine
 from engine.errors import AgentBusyError, AgentNotFoundError, DrainingError
 from engine.request import FinishReason
@@ -172,6 +172,7 @@ def test_the_snapshot_shows_agents_blocks_and_rates(engine: Engine) -> None:
     row = snapshot.agent("seen")
     assert row is not None
     assert row.status == "idle"
+    engine.send(ToolsCalled(agent_id="seen", turn_number=row.num_turns))
     assert row.hot_bytes > row.shared_bytes > 0
     assert row.num_context_tokens > 256
     assert snapshot.pool.num_shared_blocks > 0
@@ -181,6 +182,10 @@ def test_the_snapshot_shows_agents_blocks_and_rates(engine: Engine) -> None:
     assert snapshot.model_detail.batching == "ragged"
     assert snapshot.throughput.decode_tok_s > 0
     assert snapshot.throughput.ttft_p50_s is not None
+    time.sleep(0.3)
+    waiting = engine.snapshot.agent("seen")
+    assert waiting is not None
+    assert waiting.status == "tool-wait"
 
 
 def test_a_running_sequence_is_visible_while_it_runs(engine: Engine) -> None:

@@ -102,8 +102,8 @@ class DetailScreen(ModalScreen[None]):
         self.set_interval(REFRESH_S, self._ask)
 
     def _hints(self) -> tuple[KeyHint, ...]:
-        fork = [KeyHint(key="f", label="fork at this turn", action="screen.fork", rank=2)]
-        live = [KeyHint(key="v", label="show or hide the reply", action="screen.live", rank=1)]
+        fork = [KeyHint(key="f", label="fork here", action="screen.fork", rank=2)]
+        live = [KeyHint(key="v", label="reply", action="screen.live", rank=1)]
         return (
             KeyHint(key="esc", label="close", action="screen.dismiss", rank=0),
             KeyHint(key="j/k", label="turns", action="screen.turn(1)", rank=3),

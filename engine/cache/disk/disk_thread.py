@@ -155,6 +155,8 @@ class DiskThread:
             action()
         except DiskRefusedError as error:
             self._outage.begin(str(error))
+        except MemoryError:
+            self._outage.begin("no memory to write")
 
     def _advance(self) -> None:
         """Does the next thing that changes the disk, or waits for one."""

@@ -54,6 +54,23 @@ def test_refusal_is_one_event_and_ends_by_itself(
     assert temps(setup.folder) == []
 
 
+def test_no_memory_to_write_is_an_outage_too(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = chain(2)
+
+    def find_no_memory(*_: object, **__: object) -> int:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "writev", find_no_memory)
+        assert setup.tier.write(records[0])
+        until(lambda: not setup.tier.stats.is_on)
+        assert setup.tier.stats.reason_off == "no memory to write"
+    until(lambda: setup.tier.stats.is_on)
+    setup.write(records)
+    assert setup.read(records) == records
+    assert temps(setup.folder) == []
+
+
 def temps(folder: Path) -> list[Path]:
     """Files of writes that did not end."""
     return list(folder.rglob(f"{durable.TEMP_PREFIX}*"))
