@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,9 @@ def test_model_is_loaded_with_what_is_set_for_it(bundled_models_dir: Path, tmp_p
     (tmp_path / "models").symlink_to(bundled_models_dir)
     table = {"temperature": 0.5, "context_tokens": 512, "kv_bits": 4}
     named = parse_model_defaults({"bundled": table, "org/other": {"temperature": 1}})
-    paths = find_paths({"STOKER_HOME": str(tmp_path)})
+    # Where the other tests have built the kernels.
+    home = find_paths({"STOKER_HOME": str(tmp_path)})
+    paths = replace(home, cache_dir=bundled_models_dir / "cache")
     engine = build_engine(Settings(model_defaults=named), paths, keeps_caches=False)
     engine.start()
     try:
