@@ -152,6 +152,8 @@ def load_engine(
     notes = (*profile.fallbacks, *model.notes)
     for note in notes:
         telemetry.note("fallback", note, "warning")
+    if chat.why_no_chat:
+        telemetry.note("model", chat.why_no_chat, "warning")
     if chat.why_calls_are_free:
         telemetry.note("model", chat.why_calls_are_free, "warning")
     kv_change = known_change(settings.cache_dir, source.fingerprint, model.quantisation)
