@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from engine.loading import LoadedEngine
 
 FLUSH_S = 20.0
+WRITING_S = 0.05
 """How long the end waits for the disk."""
 
 PUBLISH_S = 0.1
@@ -159,8 +160,19 @@ class Engine:
 
     def _close(self) -> None:
         """Waits for what is still to be written, for a limited time."""
-        if self._loaded is not None:
-            self._loaded.core.close(FLUSH_S)
+        if self._loaded is None:
+            return
+        until_s = time.monotonic() + FLUSH_S
+        if self._status is EngineStatus.DRAINING:
+            self._show_writing(self._loaded.core, until_s)
+        self._loaded.core.close(max(0.0, until_s - time.monotonic()))
+
+    def _show_writing(self, core: EngineCore, until_s: float) -> None:
+        """Publishes how much is still to be written, until nothing is."""
+        while core.is_writing and time.monotonic() < until_s:
+            time.sleep(WRITING_S)
+            self._num_steps += 1
+            self._publish()
 
     def _report_progress(self, share: float, text: str) -> None:
         self._progress = share

@@ -40,6 +40,7 @@ class HeaderSlice:
 
     Attributes:
         status: Of the engine.
+        progress: How far it is with what it does, in words; empty where that is told elsewhere.
         model: Id of the active model; empty before one is loaded.
         model_detail: The active model.
         device: Name of the device; empty before it is known.
@@ -59,6 +60,7 @@ class HeaderSlice:
     """
 
     status: EngineStatus = EngineStatus.STARTING
+    progress: str = ""
     model: str = ""
     model_detail: ModelRow | None = None
     device: str = ""
@@ -90,6 +92,7 @@ def header_slice(
     device = snapshot.device_detail
     return HeaderSlice(
         status=snapshot.status,
+        progress=_drain_words(snapshot) if snapshot.status is EngineStatus.DRAINING else "",
         model=snapshot.model,
         model_detail=snapshot.model_detail,
         device=snapshot.device,
@@ -198,7 +201,8 @@ class Header(Widget):
         if stale_s:
             return (f"{self.glyphs.warning} stale {duration(stale_s)}", f"bold {WARN}")
         mark = self.glyphs.error if status is EngineStatus.FAILED else self.glyphs.serving
-        return (f"{mark} {status.value}", f"bold {ENGINE_ROLE[status]}")
+        words = f"{status.value} {self.shown.progress}".rstrip()
+        return (f"{mark} {words}", f"bold {ENGINE_ROLE[status]}")
 
     def _meters(self, width: int) -> Content:
         has_disk = self.shown.disk.bytes_budget > 0 or self._is_disk_off
@@ -259,6 +263,15 @@ class Header(Widget):
             ("   waiting ", MUTED),
             (f"{shown.num_waiting:>2}", waiting_role),
         )
+
+
+def _drain_words(snapshot: EngineSnapshot) -> str:
+    """What an engine that drains still waits for: turns first, then the disk."""
+    num_turns = snapshot.batch.num_running + snapshot.batch.num_waiting
+    if num_turns:
+        return f"{num_turns} turn{'s' if num_turns > 1 else ''}"
+    num_blocks = snapshot.disk.num_pending
+    return f"{num_blocks} to write" if num_blocks else ""
 
 
 def _spread(left: Content, right: Content, width: int) -> Content:

@@ -77,7 +77,7 @@ class MainScreen(MachineKeys):
         yield Board(settings.base_url, settings.zone, settings.log)
         yield PoolLine()
         yield LatestEvent(settings.zone)
-        yield KeyBar(key_hints(self.offered))
+        yield KeyBar(key_hints(self.offered, settings.glyphs))
 
     def on_mount(self) -> None:
         """Draws the empty state and starts the timers."""
