@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from rich.cells import cell_len
 from textual.content import Content
 from textual.reactive import reactive
 from textual.widget import Widget
@@ -30,7 +31,9 @@ from widgets.welcome import launch_line
 
 NEARLY_FULL = 0.9
 WIDE_FROM = 140
-LAUNCH_FROM = 170
+LAUNCH_FROM = 100
+BREATH_CELLS = 10
+"""Beside the name of the program."""
 DISK_FIGURE_CELLS = 10
 
 
@@ -125,8 +128,14 @@ class Header(Widget):
         width, height = self.content_size.width, self.content_size.height
         if width <= 0:
             return Content("")
-        state = self._state(width)
-        first = _spread(self._identity(width, width - state.cell_length - 10), state, width)
+        state = self._state(width, has_launch=True)
+        if width < LAUNCH_FROM or width - state.cell_length - BREATH_CELLS < self._least_cells(
+            width
+        ):
+            state = self._state(width, has_launch=False)
+        first = _spread(
+            self._identity(width, width - state.cell_length - BREATH_CELLS), state, width
+        )
         if height < 2:
             return first
         return Content("\n").join([first, _spread(self._meters(width), self._load(), width)])
@@ -173,7 +182,12 @@ class Header(Widget):
             words.pop()
         return separator.join(words)
 
-    def _state(self, width: int) -> Content:
+    def _least_cells(self, width: int) -> int:
+        """What the names of model and device take, and what is to be warned of."""
+        names = (clean(self.shown.model), clean(self.shown.device), *self._warnings(width))
+        return sum(map(cell_len, names)) + len("  ")
+
+    def _state(self, width: int, *, has_launch: bool) -> Content:
         shown = self.shown
         parts: list[Part] = []
         if shown.is_paused:
@@ -189,7 +203,7 @@ class Header(Widget):
             parts += [(" wait ", MUTED), (f"{shown.num_waiting}", BRIGHT)]
         if width >= 100 or not shown.source.is_recorded:
             parts.append((f"  {shown.address}", BRIGHT))
-        if width >= LAUNCH_FROM and not shown.source.is_recorded:
+        if has_launch and not shown.source.is_recorded:
             parts += [("   connect: ", MUTED), (shown.launch, BRIGHT)]
         if width >= 100:
             parts += [("   up ", MUTED), (f"{duration(shown.uptime_s):>6}", BRIGHT)]
