@@ -153,6 +153,7 @@ def keys_under_load(
 def _press_keys(
     terminal: Terminal, latencies: dict[str, list[float]], over: threading.Event
 ) -> None:
+    terminal.type("g")  # from the first agent on, so that there is one below it
     for name in itertools.cycle(KEYS):
         for number in range(KEYS_IN_A_ROW):
             if over.wait(KEY_PAUSE_S) and number % 2 == 0:
