@@ -31,7 +31,7 @@ from widgets.welcome import launch_line
 
 NEARLY_FULL = 0.9
 WIDE_FROM = 140
-LAUNCH_FROM = 100
+LAUNCH_FROM = 125
 BREATH_CELLS = 10
 """Beside the name of the program."""
 DISK_FIGURE_CELLS = 10
