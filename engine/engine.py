@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("stoker.engine")
 
+WRITING_S = 0.05
+"""How often the end looks whether the disk has everything."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Action:
@@ -117,7 +120,7 @@ class Engine:
             self._public.set_status(EngineStatus.SERVING, "serving")
             self._serve()
             self._public.set_status(EngineStatus.DRAINING, "writing caches to disk")
-            self._host.close(FLUSH_S)
+            self._close()
             self._public.set_status(EngineStatus.STOPPED, "stopped")
         except StokerError as error:
             self._die(str(error))
@@ -132,6 +135,15 @@ class Engine:
 
     def _post(self, action: Callable[[], None]) -> None:
         self._commands.put(_Action(action))
+
+    def _close(self) -> None:
+        """Waits for what is still to be written, for a limited time, and shows how much it is."""
+        until_s = time.monotonic() + FLUSH_S
+        while self._core.is_writing and time.monotonic() < until_s:
+            time.sleep(WRITING_S)
+            self._public.num_steps += 1
+            self._public.publish()
+        self._host.close(max(0.0, until_s - time.monotonic()))
 
     def _settle(self) -> None:
         """Does what other threads have asked for; commands stay queued, in their order.

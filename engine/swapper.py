@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
@@ -28,6 +28,8 @@ from engine.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from engine.loading import FoundModel
+
+log = logging.getLogger("stoker.engine")
 
 FLUSH_S = 20.0
 """How long a change waits for the disk."""
@@ -212,7 +214,7 @@ class Swapper:
             return error
         except Exception as error:
             # Whatever a model that comes does wrong, the one that was must come back.
-            self._telemetry.note("error", traceback.format_exc(limit=-3), "error")
+            log.exception("a model could not be loaded")
             return ModelLoadError(f"{type(error).__name__}: {error}")
         return None
 

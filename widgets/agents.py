@@ -172,6 +172,4 @@ class AgentsPane(Pane[tuple[AgentRow, ...]]):
         if self.pattern:
             word = shorten(self.pattern, 24, self.glyphs.ellipsis)
             subtitle = Content.assemble(("filter: ", MUTED), (word, BRAND), "  ", subtitle)
-        if (title.markup, subtitle.markup) != (self.border_title, self.border_subtitle):
-            self.border_title = title.markup
-            self.border_subtitle = subtitle.markup
+        self.name_border(title.markup, subtitle.markup)

@@ -21,6 +21,7 @@ from engine.scripted import ScriptedEngine
 from engine.scripted_scenes import SCENES
 from engine.scripted_still import StillScene
 from engine.snapshot import AgentRow, AgentStatus
+from styles.tokens import UNICODE
 from tests.dashboard.driving import BOTH_WAYS, REVIEW_BOT, dashboard, do, until
 from tests.dashboard.screen_text import screen_text, toasts
 from widgets.agents import AgentsPane
@@ -338,7 +339,7 @@ def test_the_registry_is_sound() -> None:
     for action in ACTIONS:
         assert callable(getattr(MainScreen, f"action_{action.name}"))
     assert len(bindings()) > len(ACTIONS)
-    assert {hint.action for hint in key_hints(ACTIONS)} <= {
+    assert {hint.action for hint in key_hints(ACTIONS, UNICODE)} <= {
         f"screen.{each.name}" for each in ACTIONS
     }
 

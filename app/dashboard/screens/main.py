@@ -80,7 +80,7 @@ class MainScreen(ModelKeys):
         yield Board(settings.base_url, settings.zone, settings.log)
         yield PoolLine()
         yield LatestEvent(settings.zone)
-        yield KeyBar(key_hints(self.offered))
+        yield KeyBar(key_hints(self.offered, settings.glyphs))
 
     def on_mount(self) -> None:
         """Draws the empty state and starts the timers."""
