@@ -209,6 +209,9 @@ class Traffic:
         if reply.status in COME_AGAIN:
             self._come_again(reply)
             return None
+        if reply.status == 403 and b"turn_aborted" in reply.content:
+            self.tally.count("aborted by hand")
+            return None
         if reply.status != 200:
             self.tally.fault(f"{reply.status} for {agent}: {reply.content[:300]!r}")
             return None
@@ -293,8 +296,11 @@ def _streamed_text(content: bytes) -> str:
     """The text of a stream.
 
     Raises:
-        RuntimeError: It ended with an error, or without an end.
+        RuntimeError: It ended with another error than that of a turn aborted by hand, or without
+            an end.
     """
+    if b"turn_aborted" in content:
+        return ""
     if b"data: [DONE]" not in content:
         raise RuntimeError(f"a stream ended with {content[-300:]!r}")
     events = [json.loads(line[6:]) for line in content.splitlines() if line.startswith(b"data: {")]
