@@ -146,7 +146,7 @@ def assert_nothing_left(server: RealServer, prefix: str, before: tuple[int, int]
 
 
 @pytest.mark.slow
-def test_a_burst_is_served_or_told_when_to_come_again_and_leaves_nothing(
+def test_a_burst_is_served_or_told_to_come_again_and_leaves_nothing(
     server: RealServer,
 ) -> None:
     """Two hundred turns of ten agents at once, by clients of both dialects."""
