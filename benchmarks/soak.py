@@ -2,9 +2,10 @@
 
 Usage: ``python -m benchmarks.soak [--seconds 1800]``, or ``make soak``. Several agents talk and are
 asked what they were asked at the beginning; others leave in the middle of their turns, one by one
-and in storms; caches are evicted, pinned, forked and removed all the while. The time is cut into
-laps. After each all clients rest, everybody is evicted, and memory, threads, open files and blocks
-that are still held are read. Ends with status 1 where something grows, breaks or is wrong.
+and in storms; caches are evicted, pinned, forked and removed all the while, and a dashboard looks
+on. The time is cut into laps. After each all clients rest, everybody is evicted, and memory,
+threads, open files and blocks that are still held are read. Ends with status 1 where something
+grows, breaks or is wrong.
 """
 
 from __future__ import annotations
@@ -24,12 +25,15 @@ from benchmarks.cpu_profile import bundled_model
 from benchmarks.results_file import write_result
 from benchmarks.servers import Server, stoker
 from benchmarks.soak_traffic import Traffic
+from benchmarks.terminal import Terminal
 
 NUM_LAPS = 6
 KV_BYTES = 300_000_000
 """Too little for what the agents have together, so that some are always evicted."""
 DISK_BYTES = 1_000_000_000
 REST_LIMIT_S = 120.0
+KEY_LIMIT_S = 30.0
+ATTACH_LIMIT_S = 60.0
 SETTLE_S = 3.0
 MAX_GROWTH_SHARE = 0.05
 MAX_MORE_THREADS = 4
@@ -48,6 +52,7 @@ class Lap:
         num_files: Its open files.
         num_held_blocks: Blocks that somebody holds although everybody was evicted.
         num_agents: Agents that are known.
+        dashboard_bytes: Memory of the dashboard that looks on.
     """
 
     ended_s: float
@@ -57,19 +62,22 @@ class Lap:
     num_files: int
     num_held_blocks: int
     num_agents: int
+    dashboard_bytes: int
 
 
-def rest(traffic: Traffic, process: psutil.Process, began_s: float) -> Lap:
+def rest(traffic: Traffic, process: psutil.Process, screen: Terminal, began_s: float) -> Lap:
     """Waits until nothing runs, and reads what is there.
 
     Raises:
-        TimeoutError: Something goes on although nobody asks.
+        TimeoutError: Something goes on although nobody asks, or the dashboard obeys no key.
     """
     _await_idle(traffic)
     footprint_bytes = process.memory_info().rss
     traffic.check_all()
     traffic.tidy_up()
     _await_idle(traffic)
+    for key, expected in (("?", "Keys"), ("?", "throughput")):
+        screen.press(key, expected, KEY_LIMIT_S)
     time.sleep(SETTLE_S)
     state = traffic.state()
     pool = state["pool"]
@@ -82,6 +90,7 @@ def rest(traffic: Traffic, process: psutil.Process, began_s: float) -> Lap:
         num_files=process.num_fds(),
         num_held_blocks=pool["num_total_blocks"] - num_idle,
         num_agents=len(state["agents"]),
+        dashboard_bytes=psutil.Process(screen.pid).memory_info().rss,
     )
 
 
@@ -109,9 +118,12 @@ def findings(laps: list[Lap], faults: list[str]) -> list[str]:
     """
     before, after = laps[1], laps[-1]
     found = list(faults)
-    growth = (after.footprint_bytes - before.footprint_bytes) / before.footprint_bytes
-    if growth > MAX_GROWTH_SHARE:
-        found.append(f"memory grew by {growth:.1%} after the second lap")
+    for name, first, last in (
+        ("memory", before.footprint_bytes, after.footprint_bytes),
+        ("the dashboard's memory", before.dashboard_bytes, after.dashboard_bytes),
+    ):
+        if last > first * (1 + MAX_GROWTH_SHARE):
+            found.append(f"{name} grew by {last / first - 1:.1%} after the second lap")
     if after.num_threads > before.num_threads + MAX_MORE_THREADS:
         found.append(f"threads: {before.num_threads}, then {after.num_threads}")
     if after.num_files > before.num_files + MAX_MORE_FILES:
@@ -131,14 +143,19 @@ def soak(server: Server, seconds: float, num_laps: int) -> dict[str, Any]:
     traffic = Traffic(server.port)
     process = psutil.Process(server.pid)
     traffic.learn()
+    url = f"http://127.0.0.1:{server.port}"
+    screen = Terminal([sys.executable, "-m", "app.cli", "attach", url], {})
+    screen.wait_for("throughput", ATTACH_LIMIT_S)
     began_s = time.monotonic()
     laps: list[Lap] = []
     for number in range(num_laps):
         traffic.run(seconds / num_laps)
-        laps.append(rest(traffic, process, began_s))
+        laps.append(rest(traffic, process, screen, began_s))
         print(f"lap {number + 1}: {laps[-1]}, {dict(traffic.tally.counts)}", flush=True)
+    status = screen.close("q")
+    faults = [*traffic.tally.faults, *([f"the dashboard ended with {status}"] if status else [])]
     return {
-        "findings": findings(laps, traffic.tally.faults),
+        "findings": findings(laps, faults),
         "memory_slope_bytes_per_h": slope_bytes_per_h(laps),
         "counts": dict(traffic.tally.counts),
         "laps": [asdict(lap) for lap in laps],

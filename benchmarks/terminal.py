@@ -51,6 +51,11 @@ class Terminal:
         """Everything drawn so far."""
         return bytes(self._output)
 
+    @property
+    def pid(self) -> int:
+        """The program's process."""
+        return self._process.pid
+
     def _read(self) -> None:
         while True:
             try:
