@@ -10,6 +10,7 @@ from engine.snapshot import AgentImpact, AgentStatus, ModelChoice
 from styles.tokens import BAD, BRAND, BRIGHT, DIM, DISK, GOOD, MUTED, PLAIN, WARN, Glyphs
 from widgets.bars import Part, bar
 from widgets.format import clean, context_limit, fit, percent, seconds, short_bytes, short_ids
+from widgets.model import LOSSLESS
 
 GAP = "  "
 MARK_CELLS = 4
@@ -102,7 +103,7 @@ def note_words(choice: ModelChoice) -> Part:
     if choice.refusal:
         return f"cannot be loaded: {choice.refusal}", BAD
     if choice.is_active:
-        return "serves now", GOOD
+        return ("serves, in another format" if choice.agents else "serves now"), GOOD
     if choice.fits is False:
         return "does not fit this device", WARN
     return (choice.verdict, PLAIN) if choice.verdict else ("never judged", DIM)
@@ -165,7 +166,9 @@ def preview_lines(choice: ModelChoice, width: int, glyphs: Glyphs) -> list[Conte
     lines += _fact("verdict", *_verdict(choice), width)
     if not choice.refusal:
         lines += _fact("loading", *_loading(choice), width)
-    if choice.is_active or choice.refusal:
+    if not choice.refusal and choice.kv_format not in ("", LOSSLESS):
+        lines += _fact("kv cache", choice.kv_format, PLAIN, width)
+    if choice.refusal or (choice.is_active and not choice.agents):
         return lines
     return [*lines, *_agent_lines(choice, width, glyphs)]
 
@@ -181,7 +184,7 @@ def _verdict(choice: ModelChoice) -> Part:
 
 
 def _loading(choice: ModelChoice) -> Part:
-    if choice.is_active:
+    if choice.is_active and not choice.agents:
         took = f", loaded in {seconds(choice.load_s)}" if choice.load_s is not None else ""
         return f"serves now{took}", GOOD
     if choice.load_s is None:
