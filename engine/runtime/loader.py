@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from engine.runtime.quantised import QuantisedOps
     from engine.runtime.selftest_record import SelfTestRecords
 
+SELF_TEST = "self-test"
+"""What the progress of a load says while the model is tested."""
+
 Progress = Callable[[float, str], None]
 """Told the share that is done, 0-1, and what is being done."""
 
@@ -37,6 +40,7 @@ class LoadedModel:
         fast_paths: What the device's profile switched on for it.
         notes: What it cannot do and why, in words; each is worth an event.
         load_s: Seconds that loading and the self-test took.
+        check_s: Seconds that the self-test took.
     """
 
     runner: Any
@@ -51,6 +55,7 @@ class LoadedModel:
     fast_paths: tuple[str, ...]
     notes: tuple[str, ...]
     load_s: float
+    check_s: float
 
 
 def load(
@@ -93,7 +98,8 @@ def load(
     mx.eval(model.parameters())
     fast_paths, notes = cpu.install(model, profile) if profile.name == "cpu" else ((), ())
     ragged.install()
-    progress(0.8, "self-test")
+    progress(0.8, SELF_TEST)
+    read_s = time.monotonic()
     difference = kv.config_difference(model, config)
     if difference:
         notes = (*notes, f"cache: {difference}")
@@ -105,6 +111,7 @@ def load(
     fitted = fit_once(*fit_to, records, how) if records else fit(*fit_to)
     result = fitted.result
     fitted.runner.batches = result.batches
+    checked_s = time.monotonic()
     mx.clear_cache()
     progress(1.0, "ready")
     return LoadedModel(
@@ -120,6 +127,7 @@ def load(
         fast_paths=tuple(fast_paths),
         notes=(*notes, *result.reasons),
         load_s=time.monotonic() - began_s,
+        check_s=checked_s - read_s,
     )
 
 
