@@ -24,7 +24,7 @@ from engine.snapshot import AgentRow, AgentStatus
 from styles.tokens import UNICODE
 from tests.dashboard.driving import BOTH_WAYS, REVIEW_BOT, dashboard, do, until
 from tests.dashboard.screen_text import screen_text, toasts
-from widgets.agents import AgentsPane
+from widgets.agents import SORT_KEYS, AgentsPane
 from widgets.block_map import BlockMapPane
 
 DECODING, IDLE = "claude repo-a", "review-bot"
@@ -182,6 +182,8 @@ async def test_sort_goes_through_the_orders_and_the_cursor_stays_on_its_agent(ho
         await do(pilot, how, "s", "Sort agents")
         assert pane.sort_by == "agent"
         await do(pilot, how, "s", "Sort agents")
+        assert pane.sort_by == "state"
+        await do(pilot, how, "s", "Sort agents")
         assert pane.sort_by == "context"
         lines = [line for line in screen_text(app).splitlines() if "/8K" in line]
         names = [line[6:22].strip() for line in lines]
@@ -189,6 +191,16 @@ async def test_sort_goes_through_the_orders_and_the_cursor_stays_on_its_agent(ho
         assert names[-1] == "codex 7f31"
         assert pane.selected is not None
         assert pane.selected.agent_id == DECODING
+
+
+async def test_a_key_reaches_the_order_of_every_column() -> None:
+    async with dashboard() as (pilot, app, _):
+        pane = app.screen.query_one(AgentsPane)
+        orders = []
+        for _ in range(len(SORT_KEYS) + 1):
+            await pilot.press("s")
+            orders.append(pane.sort_by)
+        assert orders == [*SORT_KEYS, "activity"]
 
 
 async def test_a_click_on_a_heading_sorts_and_a_second_one_undoes_it() -> None:
