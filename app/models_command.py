@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from app.config import BUNDLED_MODEL, ConfigError, Settings
+from app.convert_command import add_convert
+from app.models_keep_command import add_default, add_rm
 from app.paths import find_paths
 from app.pull_command import add_pull
 from engine.errors import ModelNotFoundError
@@ -28,6 +30,7 @@ examples:
   stoker models show mlx-community/Qwen3-0.6B-4bit
   stoker models show ./my-model --json
   stoker models pull mlx-community/Qwen3-0.6B-4bit
+  stoker models convert bundled --bits 8
 """
 
 
@@ -39,7 +42,7 @@ def add_models(commands: Parsers) -> None:
     """
     models = commands.add_parser(
         "models",
-        help="list, inspect and bring the models on this machine",
+        help="list, inspect, bring and convert the models on this machine",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -52,6 +55,9 @@ def add_models(commands: Parsers) -> None:
     for parser in (shown, one):
         parser.add_argument("--json", action="store_true", help="print JSON")
     add_pull(actions)
+    add_convert(actions)
+    add_rm(actions)
+    add_default(actions)
 
 
 def refusal_of(reference: str) -> str:
