@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -18,7 +18,7 @@ from app.pull_command import add_pull
 from engine.errors import ModelNotFoundError
 
 if TYPE_CHECKING:
-    from engine.models.entry import Room
+    from engine.models.entry import ModelEntry, Room
 
 Parsers: TypeAlias = "argparse._SubParsersAction[Any]"
 
@@ -82,7 +82,8 @@ def check_model(settings: Settings) -> None:
         raise ConfigError(f"{settings.origins['model']}: {refusal}")
 
 
-def _room() -> Room:
+def device_room() -> Room:
+    """What this machine's device has to offer."""
     from engine.models.entry import Room
     from engine.runtime.device import DevicePlan, detect
 
@@ -94,7 +95,7 @@ def _run_list(arguments: argparse.Namespace) -> int:
     from app.models_table import models_table
     from engine.models.places import list_models
 
-    entries = list_models(find_paths().models_dir, _room())
+    entries = list_models(find_paths().models_dir, device_room())
     if arguments.json:
         text = json.dumps({"models": [asdict(entry) for entry in entries]}, indent=2)
     else:
@@ -103,11 +104,21 @@ def _run_list(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _tried(entry: ModelEntry) -> ModelEntry:
+    """A model with what trying its tokenizer and its chat template has shown."""
+    if entry.refusal:
+        return entry
+    from engine.models.text_trial import try_text
+
+    trial = try_text(Path(entry.path))
+    return replace(entry, refusal=trial.refusal, warning=trial.warning)
+
+
 def _run_show(arguments: argparse.Namespace) -> int:
     from app.models_table import model_text
     from engine.models.places import show_model
 
-    entry = show_model(arguments.id, find_paths().models_dir, _room())
+    entry = _tried(show_model(arguments.id, find_paths().models_dir, device_room()))
     text = json.dumps(asdict(entry), indent=2) if arguments.json else model_text(entry)
     sys.stdout.write(text + "\n")
     return 0

@@ -1,4 +1,4 @@
-"""How long starting takes: ``--help``, the dashboard's first paint, and a server that is ready.
+"""Starting: ``--help``, the first paint, a server that is ready, its weight before the model.
 
 Usage: ``python -m benchmarks.startup``. The bundled model is converted beforehand.
 """
@@ -6,12 +6,18 @@ Usage: ``python -m benchmarks.startup``. The bundled model is converted beforeha
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+
+import psutil
 
 from benchmarks.cpu_profile import bundled_model
 from benchmarks.results_file import summarize, write_result
@@ -58,6 +64,35 @@ def ready_s(home: Path, model: str) -> float:
         return time.perf_counter() - began_s
 
 
+def footprint_before_model_mb(home: Path, model: str) -> float:
+    """Memory of ``stoker serve`` when everything is imported and weights begin to be read, in MB.
+
+    Raises:
+        RuntimeError: It ended, or nobody saw it begin.
+    """
+    port = free_port()
+    command = [*STOKER, "serve", "--quiet", "--port", str(port), "--model", model]
+    environment = {**os.environ, "STOKER_HOME": str(home)}
+    server = subprocess.Popen(command, cwd=ROOT, env=environment)
+    process = psutil.Process(server.pid)
+    try:
+        while server.poll() is None:
+            num_bytes = process.memory_info().rss
+            with contextlib.suppress(OSError):
+                url = f"http://127.0.0.1:{port}/admin/state"
+                with urllib.request.urlopen(url, timeout=5) as answer:
+                    state = json.load(answer)
+                if state["status_text"] == "reading weights":
+                    return num_bytes / 1e6
+                if state["status"] == "serving":
+                    break
+            time.sleep(0.005)
+    finally:
+        server.terminate()
+        server.wait(60)
+    raise RuntimeError("nobody saw the weights being read")
+
+
 def mlx_lm_load_s(model: str) -> float:
     """Seconds that a process takes to import mlx-lm and load the same model."""
     began_s = time.perf_counter()
@@ -84,6 +119,7 @@ def main() -> None:
             "first_paint_s": lambda: first_paint_s(home, model),
             "serve_ready_s": lambda: ready_s(home, model),
             "mlx_lm_import_and_load_s": lambda: mlx_lm_load_s(model),
+            "before_model_mb": lambda: footprint_before_model_mb(home, model),
         }
         samples: dict[str, list[float]] = {name: [] for name in measures}
         for _ in range(options.rounds):

@@ -131,6 +131,10 @@ class PoolExhaustedError(OverloadedError):
     """The KV cache budget cannot hold the request, even with every idle agent evicted."""
 
 
+class DeadlineError(StokerError):
+    """The turn cannot be answered within its time any more; the message says why."""
+
+
 class UnavailableError(StokerError):
     """The engine does not take requests in its present state.
 
@@ -157,6 +161,17 @@ class SwapInProgressError(UnavailableError):
     def __init__(self, to_model: str, retry_after_s: float) -> None:
         self.to_model = to_model
         super().__init__(f"the model is being changed to {to_model}", retry_after_s)
+
+
+class ModelChangedError(UnavailableError):
+    """The request was made for a model that is not active any more; it must be made again."""
+
+    def __init__(self) -> None:
+        super().__init__("the model was changed meanwhile; send the request again", 1.0)
+
+
+class ModelChangeError(StokerError):
+    """The model cannot be changed here."""
 
 
 class DrainingError(UnavailableError):

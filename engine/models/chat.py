@@ -40,6 +40,7 @@ from engine.pieces import ReplyReader
 # terminal whenever the process forks.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+NO_TEMPLATE = "the model has no chat template: only raw completions work"
 _REPLY_MARK = "Reply7Mark"
 
 
@@ -53,15 +54,19 @@ class ModelChat:
         folder: Holds ``config.json``, ``tokenizer.json``, and the chat template in
             ``chat_template.jinja`` or ``tokenizer_config.json``.
         defaults: What is set for the model.
+        fingerprint: Identity of the model; see ``ModelSource``.
 
     Raises:
         ModelLoadError: A file is missing or damaged; the message names it.
     """
 
-    def __init__(self, folder: Path, defaults: ModelDefaults = NO_DEFAULTS) -> None:
+    def __init__(
+        self, folder: Path, defaults: ModelDefaults = NO_DEFAULTS, fingerprint: str = ""
+    ) -> None:
         config = read_json(folder / "config.json")
         tokenizer_config = read_json(folder / "tokenizer_config.json", optional=True)
         self._defaults = defaults
+        self.fingerprint = fingerprint
         self._max_context_tokens = defaults.limited(context_limit(config, folder))
         self._codec = read_codec(folder)
         self._special_strings = SpecialStrings(list(self._codec.special_ids))
@@ -106,6 +111,14 @@ class ModelChat:
     def end_token_ids(self) -> frozenset[int]:
         """Tokens that end a reply."""
         return self._end_token_ids
+
+    @property
+    def why_no_chat(self) -> str:
+        """Why conversations cannot be rendered; empty if they can."""
+        if self._template is None:
+            return NO_TEMPLATE
+        refused = self._template.why_refused
+        return f"{refused}: only raw completions work" if refused else ""
 
     @property
     def why_calls_are_free(self) -> str:
