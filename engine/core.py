@@ -19,6 +19,7 @@ from engine.cache.spec import CacheSpec
 from engine.commands import Generate, ToolsCalled
 from engine.errors import (
     ContextExceededError,
+    ModelChangedError,
     PoolExhaustedError,
     StokerError,
 )
@@ -96,6 +97,7 @@ class EngineCore:
             clock: Monotonic seconds.
         """
         self._chat = parts.chat
+        self._fingerprint = parts.fingerprint
         self._telemetry = parts.telemetry
         self._clock = clock
         self.pool = BlockPool(parts.num_blocks, parts.spec.block_bytes)
@@ -249,6 +251,8 @@ class EngineCore:
             StokerError: It cannot be queued; nothing has changed.
         """
         request = command.request
+        if request.fingerprint not in ("", self._fingerprint):
+            raise ModelChangedError()
         self._check_room(request)
         sampler = make_sampler(request, self._chat)
         agent = self.agents.resolve(
@@ -317,6 +321,11 @@ class EngineCore:
                 self.stepper.abort(sequence, "shutting down")
             else:
                 self.stepper.fail_somehow(sequence, error)
+
+    def end_all(self, error: StokerError) -> None:
+        """Ends every turn with an error that is not its own; what was computed is kept."""
+        for sequence in list(self.scheduler):
+            self.stepper.end(sequence, error)
 
     def close(self, flush_s: float) -> None:
         """Writes what the disk has not got yet, for a limited time, and lets the folder go.

@@ -129,6 +129,8 @@ class Request:
         namespace: Whose caches it may see; agents and blocks of other namespaces do not exist
             for it. Empty where everybody shares.
         constraint: What the reply has to fit; None lets it be anything.
+        fingerprint: Identity of the model whose tokens the prompt is in; empty where it is not
+            known, and then it is taken as it is.
         is_short_lived: Whether the agent is there for this turn only. Whoever sent it removes it;
             one that is found on disk at a start has been left behind, and is removed then.
     """
@@ -142,6 +144,7 @@ class Request:
     parts: tuple[PromptPart, ...] = ()
     namespace: str = ""
     constraint: Constraint | None = None
+    fingerprint: str = ""
     is_short_lived: bool = False
 
     def __post_init__(self) -> None:

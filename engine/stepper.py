@@ -350,6 +350,12 @@ class Stepper:
         )
         self._finish(sequence, FinishReason.ABORTED)
 
+    def end(self, sequence: Sequence, error: StokerError) -> None:
+        """Ends a sequence that did nothing wrong; what it computed stays its agent's."""
+        text = f"{sequence.agent.agent_id}: {error}"
+        self._telemetry.note("abort", text, "warning", **whose(sequence))
+        self._finish(sequence, FinishReason.ERROR, error)
+
     def fail(self, sequence: Sequence, error: StokerError) -> None:
         """Ends a sequence with an error; nothing it computed is kept."""
         text = f"{sequence.agent.agent_id}: {error}"

@@ -52,6 +52,7 @@ class ModelPane(Pane[ModelSlice]):
         swap = self._slice.swap
         if swap is None:
             return []
+        waiting = waiting_words(swap)
         room = max(4, min(MAX_BAR_CELLS, width - LABEL_CELLS - 18))
         role = WARN if swap.phase is SwapPhase.RESTORING else PLAIN
         words = Content.styled(phase_words(swap), role).wrap(max(8, width - LABEL_CELLS))
@@ -66,7 +67,7 @@ class ModelPane(Pane[ModelSlice]):
                 (f" {percent(swap.progress):>4}", BRIGHT),
                 (f"  {left_words(swap)}", MUTED),
             ),
-            _fact("", waiting_words(swap), MUTED),
+            *([_fact("", waiting, MUTED)] if waiting else []),
         ]
 
     def _model_lines(self, width: int) -> list[Content]:
@@ -150,6 +151,7 @@ def report_words(report: SwapReport) -> str:
     """What a swap took: all of it, and the parts that count."""
     parts = report.parts
     named = (
+        ("looked through", parts.prepare_s),
         ("turns finished", parts.drain_s),
         ("caches saved", parts.save_s),
         ("unloaded", parts.unload_s),

@@ -10,6 +10,7 @@ from engine.snapshot import AgentImpact, AgentStatus, ModelChoice
 from styles.tokens import BAD, BRAND, BRIGHT, DIM, DISK, GOOD, MUTED, PLAIN, WARN, Glyphs
 from widgets.bars import Part, bar
 from widgets.format import clean, context_limit, fit, percent, seconds, short_bytes, short_ids
+from widgets.model import LOSSLESS
 
 GAP = "  "
 MARK_CELLS = 4
@@ -85,7 +86,7 @@ def _mark(choice: ModelChoice, glyphs: Glyphs) -> Part:
 
 def _figures(choice: ModelChoice) -> tuple[str, ...]:
     cache_bytes = choice.cache_bytes_per_1k_tokens
-    num_tokens = sum(agent.num_tokens for agent in choice.agents)
+    num_tokens = sum(map(context_tokens, choice.agents))
     num_warm = sum(agent.num_warm_tokens for agent in choice.agents)
     return (
         str(choice.num_bits or "-"),
@@ -93,7 +94,7 @@ def _figures(choice: ModelChoice) -> tuple[str, ...]:
         context_limit(choice.max_context_tokens) if choice.max_context_tokens else "-",
         "-" if cache_bytes is None else short_bytes(cache_bytes),
         _FITS[choice.fits],
-        percent(min(1.0, num_warm / num_tokens) if num_tokens else None),
+        percent(num_warm / num_tokens if num_tokens else None),
     )
 
 
@@ -102,10 +103,15 @@ def note_words(choice: ModelChoice) -> Part:
     if choice.refusal:
         return f"cannot be loaded: {choice.refusal}", BAD
     if choice.is_active:
-        return "serves now", GOOD
+        return ("serves, in another format" if choice.agents else "serves now"), GOOD
     if choice.fits is False:
         return "does not fit this device", WARN
     return (choice.verdict, PLAIN) if choice.verdict else ("never judged", DIM)
+
+
+def context_tokens(agent: AgentImpact) -> int:
+    """Tokens of an agent's context, under the model that knows more of it."""
+    return max(agent.num_tokens, agent.num_warm_tokens)
 
 
 def is_warm(agent: AgentImpact) -> bool:
@@ -145,7 +151,7 @@ def again_words(num_tokens: int, prefill_s: float | None) -> str:
 
 def with_context(choice: ModelChoice) -> list[AgentImpact]:
     """The agents that have something to lose, the most first."""
-    agents = [agent for agent in choice.agents if agent.num_tokens]
+    agents = [agent for agent in choice.agents if context_tokens(agent)]
     return sorted(agents, key=lambda agent: -agent.num_lost_tokens)
 
 
@@ -165,7 +171,9 @@ def preview_lines(choice: ModelChoice, width: int, glyphs: Glyphs) -> list[Conte
     lines += _fact("verdict", *_verdict(choice), width)
     if not choice.refusal:
         lines += _fact("loading", *_loading(choice), width)
-    if choice.is_active or choice.refusal:
+    if not choice.refusal and choice.kv_format not in ("", LOSSLESS):
+        lines += _fact("kv cache", choice.kv_format, PLAIN, width)
+    if choice.refusal or (choice.is_active and not choice.agents):
         return lines
     return [*lines, *_agent_lines(choice, width, glyphs)]
 
@@ -181,7 +189,7 @@ def _verdict(choice: ModelChoice) -> Part:
 
 
 def _loading(choice: ModelChoice) -> Part:
-    if choice.is_active:
+    if choice.is_active and not choice.agents:
         took = f", loaded in {seconds(choice.load_s)}" if choice.load_s is not None else ""
         return f"serves now{took}", GOOD
     if choice.load_s is None:
@@ -211,7 +219,7 @@ def _agent_lines(choice: ModelChoice, width: int, glyphs: Glyphs) -> list[Conten
 
 
 def _agent_line(agent: AgentImpact, name_cells: int, glyphs: Glyphs) -> Content:
-    num_lost = agent.num_lost_tokens
+    num_lost, num_tokens = agent.num_lost_tokens, context_tokens(agent)
     stays = is_warm(agent)
     mark = glyphs.agent[AgentStatus.WARM if agent.num_warm_tokens else AgentStatus.COLD]
     takes = seconds(agent.prefill_s) if num_lost else "-"
@@ -219,10 +227,10 @@ def _agent_line(agent: AgentImpact, name_cells: int, glyphs: Glyphs) -> Content:
     return Content.assemble(
         (f"{mark} ", DISK if agent.num_warm_tokens else DIM),
         (fit(short_ids(agent.title), name_cells, glyphs.ellipsis), BRIGHT),
-        (f"{GAP}{agent.num_tokens:>{FIGURE_CELLS},}", PLAIN),
+        (f"{GAP}{num_tokens:>{FIGURE_CELLS},}", PLAIN),
         (f"{GAP}{agent.num_warm_tokens:>{FIGURE_CELLS},}", PLAIN if agent.num_warm_tokens else DIM),
         " ",
-        *bar(agent.num_warm_tokens / agent.num_tokens, BAR_CELLS, DISK, glyphs),
+        *bar(agent.num_warm_tokens / num_tokens, BAR_CELLS, DISK, glyphs),
         (f"{GAP}{lost:>{FIGURE_CELLS}}", DIM if stays else BRIGHT),
         (f"{GAP}{takes if not stays else 'warm':>{FIGURE_CELLS}}", DISK if stays else PLAIN),
     )

@@ -44,8 +44,9 @@ class ModelList(OptionList):
         """Shows models; the cursor stays on its own, or begins at the first that is not active."""
         before = self.choice
         names = [choice.model_id for choice in choices]
-        self._choices = choices
+        self._choices = ()
         self.clear_options()
+        self._choices = choices
         self.add_options([Option("") for _ in choices])
         if before is not None and before.model_id in names:
             self.highlighted = names.index(before.model_id)

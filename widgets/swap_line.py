@@ -19,6 +19,7 @@ FIGURE_CELLS = 37
 """What share, time left and waiting requests take at most."""
 
 PHASE_WORDS: dict[SwapPhase, str] = {
+    SwapPhase.PREPARING: "looking through",
     SwapPhase.DRAINING: "running turns finish",
     SwapPhase.SAVING: "saving caches",
     SwapPhase.UNLOADING: "unloading",
@@ -34,7 +35,7 @@ _ABOUT_OLD = (SwapPhase.SAVING, SwapPhase.UNLOADING, SwapPhase.RESTORING)
 
 def phase_words(swap: SwapRow) -> str:
     """What is being done, and to which model."""
-    words = PHASE_WORDS.get(swap.phase, swap.phase.value)
+    words = PHASE_WORDS[swap.phase]
     match swap.phase:
         case SwapPhase.DRAINING:
             return f"{words} before {clean(swap.to_model)} comes"
@@ -52,10 +53,13 @@ def left_words(swap: SwapRow) -> str:
 
 
 def waiting_words(swap: SwapRow) -> str:
-    """Who waits for it."""
-    if not swap.num_waiting:
-        return "nobody waits"
-    return "1 request waits" if swap.num_waiting == 1 else f"{swap.num_waiting} requests wait"
+    """Who waits for it, or for whom it waits; empty where that is nobody."""
+    count, is_early = swap.num_waiting, swap.phase in (SwapPhase.PREPARING, SwapPhase.DRAINING)
+    if not count:
+        return ""
+    if is_early:
+        return "1 turn to end" if count == 1 else f"{count} turns to end"
+    return "1 request waits" if count == 1 else f"{count} requests wait"
 
 
 class SwapLine(Widget):

@@ -46,15 +46,24 @@ class ModelDispatch:
         self._engine = engine
         self._receiver = receiver
 
-    def list_models(self) -> None:
-        """Asks which models there are; the answer is a ``ModelsListed``."""
-        command = ListModels()
+    def list_models(self, kv_bits: int | None = None) -> None:
+        """Asks which models there are; the answer is a ``ModelsListed``.
+
+        Args:
+            kv_bits: As in ``ListModels``.
+        """
+        command = ListModels(kv_bits=kv_bits)
         command.done.add_done_callback(lambda done: self._receiver.post_message(_listed(done)))
         self._engine.send(command)
 
-    def swap(self, model_id: str) -> None:
-        """Makes another model the active one; the answer is a ``SwapAnswered``."""
-        command = SwapModel(model=model_id)
+    def swap(self, model_id: str, kv_bits: int | None = None) -> None:
+        """Makes another model the active one; the answer is a ``SwapAnswered``.
+
+        Args:
+            model_id: The model.
+            kv_bits: As in ``SwapModel``.
+        """
+        command = SwapModel(model=model_id, kv_bits=kv_bits)
 
         def report(done: Future[SwapReport]) -> None:
             told = answered(done, _swapped_words)

@@ -6,6 +6,7 @@ from app.dashboard.questions import BUSY, Question
 from engine.model_commands import DEFAULT_DRAIN_S
 from engine.snapshot import EngineSnapshot, ModelChoice
 from widgets.format import clean, seconds
+from widgets.model import LOSSLESS
 from widgets.model_lines import again_words, lost_seconds, lost_tokens, warm_words, with_context
 
 
@@ -17,8 +18,11 @@ def swap_question(choice: ModelChoice, shown: EngineSnapshot) -> Question:
         shown: The state of the engine.
     """
     lines = [*_warnings(choice), _cost(choice), _way_back(shown), _meanwhile(choice, shown)]
+    name, kv_format = clean(choice.model_id), clean(choice.kv_format)
+    changes_format = kv_format not in ("", LOSSLESS)
+    kept = f" with its KV cache in {kv_format}" if changes_format or choice.is_active else ""
     return Question(
-        text=f"Swap to {clean(choice.model_id)}?",
+        text=f"Load {name} anew{kept}?" if choice.is_active else f"Swap to {name}{kept}?",
         consequences=tuple(line for line in lines if line),
         verb="swap",
     )

@@ -32,6 +32,7 @@ from tests.dashboard.driving import EVERY_WAY, dashboard, do, until
 from tests.dashboard.screen_text import screen_text, toasts
 from tests.dashboard.test_scripted_engine import Clock
 from widgets.model_list import ModelList
+from widgets.source import SourceSlice
 
 SnapCompare = Callable[..., bool]
 SIZES = pytest.mark.parametrize(
@@ -50,7 +51,7 @@ HOSTILE = (
 class Hostile(StillScene):
     """Lists models whose names and words try to harm the screen."""
 
-    def models(self) -> tuple[ModelChoice, ...]:
+    def models(self, kv_bits: int | None = None) -> tuple[ModelChoice, ...]:
         agents = tuple(
             AgentImpact(agent_id=name, namespace=name, num_tokens=900, num_warm_tokens=100 * at)
             for at, name in enumerate(HOSTILE)
@@ -209,6 +210,50 @@ async def test_a_load_that_fails_is_told_and_the_model_stays() -> None:
         assert f"{TORN} cannot be loaded, {SMALL} serves again" in toasts(app)[0]
         assert "12 MB short" in toasts(app)[0]
         assert engine.snapshot.model == SMALL
+
+
+async def test_the_active_model_is_loaded_anew_in_another_kv_format() -> None:
+    async with dashboard() as (pilot, app, engine):
+        await opened(pilot)
+        await pilot.press("b", "b", "b", "g")
+        await until(pilot, lambda: "KV cache: 4 bit" in screen_text(app))
+        await until(pilot, lambda: "serves, in another format" in screen_text(app))
+        assert "kv cache  4 bit, group 64" in screen_text(app)
+        assert "none of 6 agents stays warm" in screen_text(app)
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
+        question = str(app.screen.query_one(".question", Static).content)
+        assert question == f"Load {SMALL} anew with its KV cache in 4 bit, group 64?"
+        await pilot.press("y")
+        await until(pilot, lambda: bool(toasts(app)))
+        row = engine.snapshot.model_detail
+        assert row is not None
+        assert (row.model_id, row.kv_format) == (SMALL, "4 bit, group 64")
+        await pilot.press("6")
+        await until(pilot, lambda: "4 bit, group 64, not measured" in screen_text(app))
+        await opened(pilot)
+        await pilot.press("g")
+        await until(pilot, lambda: "serves, in another format" in screen_text(app))
+        assert "4 of 6 agents stay warm, 2 in part" in screen_text(app)
+        await pilot.press("b", "b", "b", "enter")
+        await until(pilot, lambda: len(toasts(app)) == 2)
+        assert toasts(app)[1] == f"{SMALL} serves already"
+
+
+async def test_an_attached_dashboard_leaves_the_kv_format_as_it_is_set() -> None:
+    engine = ScriptedEngine(StillScene(SCENES["busy"]()), clock=lambda: 0.0)
+    engine.start()
+
+    class Elsewhere:
+        state = SourceSlice(label="attached")
+
+    app = StokerApp(engine, address="127.0.0.1:8000", source=Elsewhere())
+    async with app.run_test(size=(120, 40)) as pilot:
+        await opened(pilot)
+        assert "KV cache" not in screen_text(app)
+        await pilot.press("b")
+        await until(pilot, lambda: bool(toasts(app)))
+        assert toasts(app) == ["the KV format can be changed where Stoker runs"]
 
 
 async def test_a_click_looks_a_second_one_asks_and_the_foot_can_be_clicked() -> None:

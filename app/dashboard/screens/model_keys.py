@@ -16,14 +16,17 @@ class ModelKeys(MachineKeys):
 
     def action_models(self) -> None:
         """Shows the models there are, and swaps to the one that is chosen and confirmed."""
-        from app.dashboard.screens.models import ModelsScreen
+        from app.dashboard.screens.models import ModelsScreen, Wish
 
-        def chosen(model_id: str | None) -> None:
-            if model_id is not None:
-                self._wanted_model = model_id
-                ModelDispatch(self._engine, self).swap(model_id)
+        def chosen(wish: Wish | None) -> None:
+            if wish is not None:
+                self._wanted_model = wish.model_id
+                ModelDispatch(self._engine, self).swap(wish.model_id, wish.kv_bits)
 
-        self.app.push_screen(ModelsScreen(self._engine, self._marks), chosen)
+        has_formats = self._settings.source is None
+        self.app.push_screen(
+            ModelsScreen(self._engine, self._marks, has_formats=has_formats), chosen
+        )
 
     def _tell_of_swap(self, before: SwapRow | None, shown: EngineSnapshot) -> None:
         """Says how a swap ended that somebody else asked for."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -16,6 +17,7 @@ from app.dashboard.questions import Question
 from app.dashboard.screens.breakpoints import NO_BREAKPOINTS
 from app.dashboard.screens.confirm import ConfirmScreen
 from app.dashboard.swap_question import swap_question
+from engine.cache.quantisation import KV_BITS
 from engine.face import EngineFace
 from engine.snapshot import ModelChoice
 from styles.tokens import BAD, MUTED, Glyphs
@@ -25,12 +27,43 @@ from widgets.model_lines import model_headings, preview_lines
 from widgets.model_list import ModelList
 from widgets.page import Page
 
-HINTS = (
-    KeyHint(key="enter", label="swap", action="screen.choose", rank=0),
-    KeyHint(key="r", label="look again", action="screen.again", rank=2),
-    KeyHint(key="tab", label="to the agents and back", action="app.focus_next", rank=3),
-    KeyHint(key="esc", label="close", action="screen.dismiss", rank=1),
+FORMATS: tuple[tuple[int | None, str], ...] = (
+    (None, "as set"),
+    (0, "lossless"),
+    *((bits, f"{bits} bit") for bits in KV_BITS),
 )
+"""What keys and values of the model that comes can be kept in, and its name."""
+
+
+def hints(format_words: str) -> tuple[KeyHint, ...]:
+    """Keys at the foot.
+
+    Args:
+        format_words: The KV format that is chosen; empty where none can be.
+    """
+    keys = [
+        KeyHint(key="enter", label="swap", action="screen.choose", rank=0),
+        KeyHint(key="r", label="look again", action="screen.again", rank=3),
+        KeyHint(key="tab", label="to the agents", action="app.focus_next", rank=4),
+        KeyHint(key="esc", label="close", action="screen.dismiss", rank=1),
+    ]
+    if format_words:
+        label = f"KV cache: {format_words}"
+        keys.insert(1, KeyHint(key="b", label=label, action="screen.bits", rank=2))
+    return tuple(keys)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What was chosen and confirmed.
+
+    Attributes:
+        model_id: The model.
+        kv_bits: As in ``SwapModel``.
+    """
+
+    model_id: str
+    kv_bits: int | None = None
 
 
 class ModelHeadings(Widget):
@@ -42,7 +75,7 @@ class ModelHeadings(Widget):
         return model_headings(width).truncate(width) if width > 0 else Content("")
 
 
-class ModelsScreen(ModalScreen[str | None]):
+class ModelsScreen(ModalScreen[Wish | None]):
     """A list of models and what a swap to the one under the cursor would mean.
 
     Gives the model to swap to once that is confirmed, or None.
@@ -50,10 +83,12 @@ class ModelsScreen(ModalScreen[str | None]):
     Args:
         engine: Who tells of models.
         glyphs: Marks to draw with.
+        has_formats: Whether the KV format can be chosen too.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,m", "dismiss", "Close", show=False),
+        Binding("b", "bits", "KV cache", show=False),
         Binding("r", "again", "Look again", show=False),
     ]
     AUTO_FOCUS = "ModelList"
@@ -61,11 +96,13 @@ class ModelsScreen(ModalScreen[str | None]):
     HORIZONTAL_BREAKPOINTS = NO_BREAKPOINTS
     VERTICAL_BREAKPOINTS = NO_BREAKPOINTS
 
-    def __init__(self, engine: EngineFace, glyphs: Glyphs) -> None:
+    def __init__(self, engine: EngineFace, glyphs: Glyphs, *, has_formats: bool) -> None:
         super().__init__()
         self._engine = engine
         self._glyphs = glyphs
         self._dispatch = ModelDispatch(engine, self)
+        self._has_formats = has_formats
+        self._format = 0
         self._is_listed = False
         self._problem = ""
 
@@ -76,15 +113,32 @@ class ModelsScreen(ModalScreen[str | None]):
             yield ModelHeadings()
             yield ModelList(self._glyphs)
             yield Page("", self._preview)
-            yield KeyBar(HINTS)
+            yield KeyBar(hints(self._format_words))
+
+    @property
+    def _kv_bits(self) -> int | None:
+        return FORMATS[self._format][0]
+
+    @property
+    def _format_words(self) -> str:
+        return FORMATS[self._format][1] if self._has_formats else ""
 
     def on_mount(self) -> None:
         """Asks the engine."""
-        self._dispatch.list_models()
+        self.action_again()
 
     def action_again(self) -> None:
         """Asks once more: files come and go."""
-        self._dispatch.list_models()
+        self._dispatch.list_models(self._kv_bits)
+
+    def action_bits(self) -> None:
+        """The next KV format; the engine tells anew what each model would mean then."""
+        if not self._has_formats:
+            self.notify("the KV format can be changed where Stoker runs", markup=False)
+            return
+        self._format = (self._format + 1) % len(FORMATS)
+        self.query_one(KeyBar).hints = hints(self._format_words)
+        self.action_again()
 
     def on_models_listed(self, answer: ModelsListed) -> None:
         """Shows what there is."""
@@ -111,20 +165,23 @@ class ModelsScreen(ModalScreen[str | None]):
         if refusal:
             self.notify(refusal, severity="warning", markup=False)
             return
-        self._ask(swap_question(choice, self._engine.snapshot), choice.model_id)
+        wish = Wish(model_id=choice.model_id, kv_bits=self._kv_bits)
+        self._ask(swap_question(choice, self._engine.snapshot), wish)
 
-    def _ask(self, question: Question, model_id: str) -> None:
+    def _ask(self, question: Question, wish: Wish) -> None:
         def confirmed(is_yes: bool | None) -> None:
             if is_yes:
-                self.dismiss(model_id)
+                self.dismiss(wish)
 
         self.app.push_screen(ConfirmScreen(question), confirmed)
 
     def _refusal(self, choice: ModelChoice) -> str:
-        swap = self._engine.snapshot.swap
+        shown = self._engine.snapshot
+        swap, active = shown.swap, shown.model_detail
         if swap is not None:
             return f"the model is being changed to {clean(swap.to_model)} already"
-        if choice.is_active:
+        is_same = active is None or choice.kv_format in ("", active.kv_format)
+        if choice.is_active and is_same:
             return f"{clean(choice.model_id)} serves already"
         if choice.refusal:
             return clean(f"{choice.model_id} cannot be loaded: {choice.refusal}")
