@@ -10,13 +10,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
 
 from app.api.server import ApiServer
 from app.api.settings import DEFAULT_BODY_LIMIT_BYTES, ApiSettings
 from app.config import Settings
 from app.logs import set_up_logging
-from app.model_defaults import defaults_of
+from app.model_library import ModelLibrary
 from app.paths import Paths, find_paths
 from app.recording.recorder import recorded
 from app.speech import complain, tell
@@ -25,11 +24,8 @@ from engine.commands import Shutdown
 from engine.engine import Engine
 from engine.face import EngineFace
 from engine.scheduler import SchedulerLimits
-from engine.settings import DiskSettings, EngineSettings, Progress
+from engine.settings import DiskSettings, EngineSettings
 from engine.trace import TraceSink
-
-if TYPE_CHECKING:
-    from engine.models.catalog import ModelSource
 
 DRAIN_S = 5.0
 JOIN_S = 20.0
@@ -74,15 +70,10 @@ def engine_settings(settings: Settings, paths: Paths, *, keeps_caches: bool) -> 
     """
     os.environ.update(_QUIET_ENVIRONMENT)
 
-    def find(progress: Progress) -> ModelSource:
-        from engine.models.catalog import find_model
-
-        source = find_model(settings.model, paths.models_dir, progress)
-        defaults = defaults_of(settings.model_defaults, settings.model, source.model_id)
-        return replace(source, defaults=defaults)
-
+    shelf = ModelLibrary(paths.models_dir, settings.model_defaults)
     return EngineSettings(
-        find_model=find,
+        find_model=lambda progress: shelf.find(settings.model, progress),
+        shelf=shelf,
         cache_dir=paths.cache_dir,
         memory_limit_bytes=settings.memory_limit_bytes,
         kv_budget_bytes=settings.kv_budget_bytes,

@@ -82,7 +82,8 @@ def check_model(settings: Settings) -> None:
         raise ConfigError(f"{settings.origins['model']}: {refusal}")
 
 
-def _room() -> Room:
+def device_room() -> Room:
+    """What this machine's device has to offer."""
     from engine.models.entry import Room
     from engine.runtime.device import DevicePlan, detect
 
@@ -94,7 +95,7 @@ def _run_list(arguments: argparse.Namespace) -> int:
     from app.models_table import models_table
     from engine.models.places import list_models
 
-    entries = list_models(find_paths().models_dir, _room())
+    entries = list_models(find_paths().models_dir, device_room())
     if arguments.json:
         text = json.dumps({"models": [asdict(entry) for entry in entries]}, indent=2)
     else:
@@ -107,7 +108,7 @@ def _run_show(arguments: argparse.Namespace) -> int:
     from app.models_table import model_text
     from engine.models.places import show_model
 
-    entry = show_model(arguments.id, find_paths().models_dir, _room())
+    entry = show_model(arguments.id, find_paths().models_dir, device_room())
     text = json.dumps(asdict(entry), indent=2) if arguments.json else model_text(entry)
     sys.stdout.write(text + "\n")
     return 0

@@ -20,6 +20,7 @@ from engine.commands import Generate, ToolsCalled
 from engine.endings import Endings
 from engine.errors import (
     ContextExceededError,
+    ModelChangedError,
     PoolExhaustedError,
     StokerError,
 )
@@ -97,6 +98,7 @@ class EngineCore:
             clock: Monotonic seconds.
         """
         self._chat = parts.chat
+        self._fingerprint = parts.fingerprint
         self._telemetry = parts.telemetry
         self._clock = clock
         self.pool = BlockPool(parts.num_blocks, parts.spec.block_bytes)
@@ -257,6 +259,8 @@ class EngineCore:
             StokerError: It cannot be queued; nothing has changed.
         """
         request = command.request
+        if request.fingerprint not in ("", self._fingerprint):
+            raise ModelChangedError()
         self._check_room(request)
         sampler = make_sampler(request, self._chat)
         agent = self.agents.resolve(
@@ -326,6 +330,11 @@ class EngineCore:
                 self._endings.abort(sequence, "shutting down")
             else:
                 self._endings.fail_somehow(sequence, error)
+
+    def end_all(self, error: StokerError) -> None:
+        """Ends every turn with an error that is not its own; what was computed is kept."""
+        for sequence in list(self.scheduler):
+            self._endings.end(sequence, error)
 
     def close(self, flush_s: float) -> None:
         """Writes what the disk has not got yet, for a limited time, and lets the folder go.

@@ -124,6 +124,12 @@ class Endings:
         )
         self.finish(sequence, FinishReason.ABORTED)
 
+    def end(self, sequence: Sequence, error: StokerError) -> None:
+        """Ends a sequence that did nothing wrong; what it computed stays its agent's."""
+        text = f"{sequence.agent.agent_id}: {error}"
+        self._telemetry.note("abort", text, "warning", **whose(sequence))
+        self.finish(sequence, FinishReason.ERROR, error)
+
     def fail(self, sequence: Sequence, error: StokerError) -> None:
         """Ends a sequence with an error; nothing it computed is kept."""
         text = f"{sequence.agent.agent_id}: {error}"

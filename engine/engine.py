@@ -8,8 +8,8 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from engine.answer import answer
 from engine.commands import (
@@ -25,24 +25,20 @@ from engine.errors import (
     DrainingError,
     EngineFailedError,
     StokerError,
-    UnavailableError,
 )
 from engine.messages import ChatFormat
-from engine.model_commands import ListModels, SwapModel
+from engine.model_choices import ModelChoices
+from engine.model_commands import ListModels, ModelCommand, SwapModel
+from engine.model_host import ModelHost
+from engine.publication import PUBLISH_S, Publication
 from engine.settings import EngineSettings
 from engine.snapshot import EngineSnapshot, EngineStatus
+from engine.swapper import FLUSH_S, Swapper
 from engine.telemetry import Telemetry
 from engine.thread_exit import await_thread_exit
 
 if TYPE_CHECKING:
     from engine.core import EngineCore
-    from engine.loading import LoadedEngine
-
-FLUSH_S = 20.0
-"""How long the end waits for the disk."""
-
-PUBLISH_S = 0.1
-"""Snapshots are drawn at most this often, but for changes of status."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +53,7 @@ class _Action:
 
 
 class Engine:
-    """Serves one model on a thread of its own. See ``engine.face.EngineFace``."""
+    """Serves one model at a time on a thread of its own. See ``engine.face.EngineFace``."""
 
     def __init__(self, settings: EngineSettings) -> None:
         """Makes an engine that has not started.
@@ -65,29 +61,27 @@ class Engine:
         Args:
             settings: What it is told.
         """
-        self._settings = settings
         self._commands: queue.SimpleQueue[Command | _Action] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="stoker-engine", daemon=True)
         self._telemetry = Telemetry(time.time, settings.trace)
-        self._started_s = time.monotonic()
-        self._snapshot = EngineSnapshot(time=time.time())
-        self._published_s = 0.0
-        self._status = EngineStatus.STARTING
-        self._status_text = ""
-        self._progress = 0.0
-        self._loaded: LoadedEngine | None = None
-        self._num_steps = 0
+        self._public = Publication(self._telemetry)
+        self._host = ModelHost(settings, self._telemetry, self._post)
+        self._choices = ModelChoices(self._host, settings.shelf, self._post)
+        self._swapper = Swapper(
+            self._host, self._public, self._telemetry, settings.shelf, self._settle
+        )
         self._drain_until_s: float | None = None
 
     @property
     def snapshot(self) -> EngineSnapshot:
         """The newest snapshot."""
-        return self._snapshot
+        return self._public.snapshot
 
     @property
     def chat_format(self) -> ChatFormat | None:
-        """The text side of the active model; None until it is loaded."""
-        return self._loaded.chat if self._loaded else None
+        """The text side of the active model; None until it is loaded, and between two models."""
+        loaded = self._host.loaded
+        return loaded.found.chat if loaded else None
 
     def start(self) -> None:
         """Starts the thread; the model loads there."""
@@ -96,7 +90,7 @@ class Engine:
     def send(self, command: Command) -> None:
         """Queues a command."""
         self._commands.put(command)
-        if self._snapshot.status in (EngineStatus.FAILED, EngineStatus.STOPPED):
+        if self.snapshot.status in (EngineStatus.FAILED, EngineStatus.STOPPED):
             # The thread that would answer is gone.
             self._refuse_pending()
 
@@ -114,11 +108,15 @@ class Engine:
 
     def _run(self) -> None:
         try:
-            self._load()
+            self._host.load_first(
+                lambda share, text: self._public.set_status(EngineStatus.LOADING, text, share)
+            )
+            self._public.loaded = self._host.loaded
+            self._public.set_status(EngineStatus.SERVING, "serving")
             self._serve()
-            self._set_status(EngineStatus.DRAINING, "writing caches to disk")
-            self._close()
-            self._set_status(EngineStatus.STOPPED, "stopped")
+            self._public.set_status(EngineStatus.DRAINING, "writing caches to disk")
+            self._host.close(FLUSH_S)
+            self._public.set_status(EngineStatus.STOPPED, "stopped")
         except StokerError as error:
             self._die(str(error))
         except Exception as error:
@@ -130,60 +128,43 @@ class Engine:
             # Whoever lets go of this engine gets the model's memory back.
             gc.unfreeze()
 
-    def _load(self) -> None:
-        began_s = time.monotonic()
-        from engine.runtime import device
-
-        self._set_status(EngineStatus.LOADING, "preparing the device")
-        # Before anything imports mlx: it binds its matmul when it is loaded.
-        plan = device.prepare(self._settings.cache_dir)
-        from engine.loading import load_engine
-
-        self._loaded = load_engine(
-            self._settings, plan, self._telemetry, self._report_progress, self._post
-        )
-        model = self._loaded.model_row
-        seconds = time.monotonic() - began_s
-        self._telemetry.loaded(seconds)
-        self._telemetry.note(
-            "load", f"{model.model_id} in {seconds:.1f} s, batching {model.batching}"
-        )
-        # A full collection over what mlx-lm imports stops every thread for a tenth of a second.
-        # All of it stays to the end, so later collections need not look at it.
-        gc.collect()
-        gc.freeze()
-        self._set_status(EngineStatus.SERVING, "serving")
-
     def _post(self, action: Callable[[], None]) -> None:
         self._commands.put(_Action(action))
 
-    def _close(self) -> None:
-        """Waits for what is still to be written, for a limited time."""
-        if self._loaded is not None:
-            self._loaded.core.close(FLUSH_S)
+    def _settle(self) -> None:
+        """Does what other threads have asked for; commands stay queued, in their order.
 
-    def _report_progress(self, share: float, text: str) -> None:
-        self._progress = share
-        self._set_status(EngineStatus.LOADING, text)
+        What a model's disk has asked for must be over before the model goes.
+        """
+        waiting: list[Command] = []
+        while True:
+            try:
+                command = self._commands.get_nowait()
+            except queue.Empty:
+                break
+            if isinstance(command, _Action):
+                command.run()
+            else:
+                waiting.append(command)
+        for command in waiting:
+            self._commands.put(command)
 
     def _serve(self) -> None:
-        core = self._core
         while True:
-            self._drain_commands(block=not core.scheduler.can_step)
-            core.actions.review()
+            self._drain_commands(block=not self._core.scheduler.can_step)
+            self._core.actions.review()
             if self._is_over():
-                core.abort_all()
+                self._core.abort_all()
                 return
-            if core.scheduler.can_step:
-                core.step()
-                self._num_steps += 1
-            self._publish()
+            if self._core.scheduler.can_step:
+                self._core.step()
+                self._public.num_steps += 1
+            self._swapper.advance()
+            self._public.publish()
 
     @property
     def _core(self) -> EngineCore:
-        if self._loaded is None:
-            raise EngineFailedError("the engine has no model")
-        return self._loaded.core
+        return self._host.core
 
     def _is_over(self) -> bool:
         if self._drain_until_s is None:
@@ -220,7 +201,7 @@ class Engine:
             case DescribeBlock():
                 answer(command.done, lambda: core.describe_block(command.block_id))
             case ListModels() | SwapModel():
-                answer(command.done, _refuse_model_command)
+                self._obey_about_models(command)
             case ToolsCalled():
                 core.note_tools(command)
             case Note():
@@ -231,12 +212,19 @@ class Engine:
                 command.run()
             case _:
                 core.actions.obey(command)
-        self._num_steps += 1
+        self._public.num_steps += 1
+
+    def _obey_about_models(self, command: ModelCommand) -> None:
+        if isinstance(command, SwapModel):
+            self._swapper.begin(command)
+        else:
+            self._choices.answer(command, self.snapshot.agents)
 
     def _submit(self, command: Generate) -> str:
         if self._drain_until_s is not None:
             raise DrainingError("Stoker is shutting down")
         try:
+            self._swapper.refuse_turn()
             return self._core.submit(command)
         except StokerError as error:
             request = command.request
@@ -251,57 +239,26 @@ class Engine:
 
     def _begin_drain(self, drain_s: float) -> None:
         self._drain_until_s = time.monotonic() + drain_s
-        self._set_status(EngineStatus.DRAINING, "finishing running turns")
-
-    # What is seen from outside
-
-    def _set_status(self, status: EngineStatus, text: str) -> None:
-        self._status, self._status_text = status, text
-        self._num_steps += 1
-        self._publish(at_once=True)
-
-    def _publish(self, *, at_once: bool = False) -> None:
-        now_s = time.monotonic()
-        if not at_once and now_s - self._published_s < PUBLISH_S:
-            return
-        self._published_s = now_s
-        parts = self._loaded.snapshot_parts(now_s) if self._loaded is not None else {}
-        pool_use = parts["pool"].use if parts else 0.0
-        shared: dict[str, Any] = {
-            "step": self._num_steps,
-            "time": time.time(),
-            "uptime_s": now_s - self._started_s,
-            "status": self._status,
-            "status_text": self._status_text,
-            "progress": self._progress,
-            "throughput": self._telemetry.row(now_s, pool_use),
-            "events": self._telemetry.events,
-        }
-        self._snapshot = EngineSnapshot(**shared, **parts)
+        self._swapper.cancel()
+        self._public.set_status(EngineStatus.DRAINING, "finishing running turns")
 
     def _die(self, reason: str) -> None:
         self._telemetry.note("error", f"the engine stopped: {reason}", "error")
-        self._status, self._status_text = EngineStatus.FAILED, reason
+        self._public.fail(reason)
+        self._swapper.fail(reason)
         try:
-            if self._loaded is not None:
-                self._loaded.core.abort_all(EngineFailedError(reason))
-                self._close()
-            self._set_status(EngineStatus.FAILED, reason)
+            if self._host.loaded is not None:
+                self._host.core.abort_all(EngineFailedError(reason))
+                self._host.close(FLUSH_S)
+            self._public.set_status(EngineStatus.FAILED, reason)
         except Exception as error:
             # What has failed may fail again on the way out; that it has must be seen all the same.
             self._telemetry.note("error", f"the engine's end failed too: {error!r}", "error")
-            self._snapshot = replace(
-                self._snapshot,
-                step=self._num_steps + 1,
-                time=time.time(),
-                status=EngineStatus.FAILED,
-                status_text=reason,
-                events=self._telemetry.events,
-            )
+            self._public.fail_again()
 
     def _refuse_pending(self) -> None:
         """Answers commands that nobody will take any more."""
-        failed = self._status is EngineStatus.FAILED
+        failed = self._public.status is EngineStatus.FAILED
         while True:
             try:
                 command = self._commands.get_nowait()
@@ -310,11 +267,7 @@ class Engine:
             future = getattr(command, "admitted", None) or getattr(command, "done", None)
             if future is not None and future.set_running_or_notify_cancel():
                 future.set_exception(
-                    EngineFailedError(self._status_text)
+                    EngineFailedError(self._public.text)
                     if failed
                     else DrainingError("Stoker has shut down")
                 )
-
-
-def _refuse_model_command() -> None:
-    raise UnavailableError("this engine keeps its model; start Stoker anew with another one")

@@ -163,6 +163,17 @@ class SwapInProgressError(UnavailableError):
         super().__init__(f"the model is being changed to {to_model}", retry_after_s)
 
 
+class ModelChangedError(UnavailableError):
+    """The request was made for a model that is not active any more; it must be made again."""
+
+    def __init__(self) -> None:
+        super().__init__("the model was changed meanwhile; send the request again", 1.0)
+
+
+class ModelChangeError(StokerError):
+    """The model cannot be changed here."""
+
+
 class DrainingError(UnavailableError):
     """The engine is shutting down and admits nothing new."""
 

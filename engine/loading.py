@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from engine.cache.disk.folder_lock import FolderLock
 from engine.cache.disk.records import KVSpace
 from engine.cache.disk.tier import DiskLimits, DiskTier
 from engine.cache.quantisation import format_words
@@ -34,19 +36,36 @@ AUTO_BUDGET_SHARE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
+class FoundModel:
+    """A model that was found and whose text side can be read; nothing of it is in memory yet.
+
+    Attributes:
+        source: Where it is, and what is set for it.
+        chat: Its text side.
+    """
+
+    source: ModelSource
+    chat: ModelChat
+
+
+@dataclass(frozen=True, slots=True)
 class LoadedEngine:
     """A core with its model and device.
 
     Attributes:
         core: Serves turns.
-        chat: The model's text side.
+        found: The model as it was found.
+        check_s: Seconds that its self-test took.
+        rebuild_s: Seconds that making the pool and reading what is on disk took.
         model_row: The model, for the snapshot.
         device_row: The device, for the snapshot; memory readings are taken anew each time.
         memory_limits: What may be used.
     """
 
     core: EngineCore
-    chat: ModelChat
+    found: FoundModel
+    check_s: float
+    rebuild_s: float
     model_row: ModelRow
     device_row: DeviceRow
     memory_limits: MemoryLimits
@@ -80,34 +99,52 @@ class LoadedEngine:
         }
 
 
+def find(find_model: Callable[[Progress], ModelSource], progress: Progress) -> FoundModel:
+    """Finds a model and reads its text side; may run on any thread.
+
+    Args:
+        find_model: Finds it.
+        progress: Told how far it is.
+
+    Raises:
+        ModelNotFoundError: There is none.
+        ModelLoadError: It cannot be read; the message says what is wrong with it.
+    """
+    source = find_model(progress)
+    return FoundModel(source, ModelChat(source.path, source.defaults, source.fingerprint))
+
+
 def load_engine(
     settings: EngineSettings,
+    found: FoundModel,
     plan: DevicePlan,
     telemetry: Telemetry,
     progress: Progress,
     post: Post,
+    lock: FolderLock | None,
 ) -> LoadedEngine:
-    """Loads the model; runs on the engine's thread, which owns mlx from here on.
+    """Loads a model; runs on the engine's thread, which owns mlx from here on.
 
     Args:
-        settings: What to load.
+        settings: How to load it.
+        found: What to load.
         plan: What ``device.prepare`` returned, before mlx was imported.
         telemetry: Takes events.
         progress: Told how far it is.
         post: Has something done on the engine's thread, soon.
+        lock: The data folder's lock, which may be held already; None makes one.
 
     Raises:
         DataFolderInUseError: Another Stoker keeps its caches in the same folder.
         ModelLoadError: There is no such model, or it cannot be run.
     """
     began_s = time.monotonic()
-    source = settings.find_model(lambda share, text: progress(share * 0.3, text))
-    chat = ModelChat(source.path, source.defaults)
+    source, chat = found.source, found.chat
     profile = _within(device.detect(plan), settings.memory_limit_bytes)
     model = load(
         source.path,
         profile,
-        lambda share, text: progress(0.3 + share * 0.7, text),
+        progress,
         source.defaults.quantisation(settings.quantisation),
     )
     notes = (*profile.fallbacks, *model.notes)
@@ -118,7 +155,8 @@ def load_engine(
     kv_change = known_change(settings.cache_dir, source.fingerprint, model.quantisation)
     if model.quantisation:
         telemetry.note("model", f"KV {quality_words(model.quantisation, kv_change)}", "info")
-    core = _core(settings, telemetry, post, profile, model, chat, source)
+    loaded_s = time.monotonic()
+    core = _core(settings, telemetry, post, profile, model, found, lock)
     model_row = ModelRow(
         model_id=source.model_id,
         path=str(source.path),
@@ -139,7 +177,15 @@ def load_engine(
         fast_paths=(*profile.fast_paths, *model.fast_paths),
         fallbacks=notes,
     )
-    return LoadedEngine(core, chat, model_row, device_row, profile.memory_limits)
+    return LoadedEngine(
+        core=core,
+        found=found,
+        check_s=model.check_s,
+        rebuild_s=time.monotonic() - loaded_s,
+        model_row=model_row,
+        device_row=device_row,
+        memory_limits=profile.memory_limits,
+    )
 
 
 def _core(
@@ -148,14 +194,14 @@ def _core(
     post: Post,
     profile: DeviceProfile,
     model: LoadedModel,
-    chat: ModelChat,
-    source: ModelSource,
+    found: FoundModel,
+    lock: FolderLock | None,
 ) -> EngineCore:
-    spec = model.runner.spec
+    spec, source = model.runner.spec, found.source
     return EngineCore(
         CoreParts(
             runner=model.runner,
-            chat=chat,
+            chat=found.chat,
             spec=spec,
             fingerprint=source.fingerprint,
             reuses=model.restores,
@@ -168,6 +214,7 @@ def _core(
                 source.model_id,
                 telemetry,
                 post,
+                lock,
             ),
             post=post,
             memory=MemoryAccess(profile.memory_limits, read_memory_and_peak, give_back_memory),
@@ -200,7 +247,12 @@ def _budget_bytes(settings: EngineSettings, limits: MemoryLimits, telemetry: Tel
 
 
 def _tier(
-    disk: DiskSettings | None, space: KVSpace, model_id: str, telemetry: Telemetry, post: Post
+    disk: DiskSettings | None,
+    space: KVSpace,
+    model_id: str,
+    telemetry: Telemetry,
+    post: Post,
+    lock: FolderLock | None,
 ) -> DiskTier | None:
     """The warm tier, not yet open; None where none is wanted."""
     if disk is None:
@@ -211,4 +263,4 @@ def _tier(
         post(lambda: telemetry.note(kind, text, level))
 
     limits = DiskLimits(budget_bytes=disk.budget_bytes)
-    return DiskTier(disk.folder, space, limits, note, model_id=model_id)
+    return DiskTier(disk.folder, space, limits, note, model_id=model_id, lock=lock)

@@ -125,6 +125,10 @@ class ChatFormat(Protocol):
         """How many tokens there are; their ids are the numbers below it."""
 
     @property
+    def fingerprint(self) -> str:
+        """Identity of the model whose tokens these are; empty where none is known."""
+
+    @property
     def sampling_defaults(self) -> Mapping[str, float]:
         """Sampling fields of a request, with the values they have where it does not send them."""
 

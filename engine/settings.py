@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from engine.cache.disk.folder_lock import FolderLock
 from engine.cache.quantisation import KVQuantisation
@@ -15,6 +15,7 @@ from engine.trace import TraceSink
 
 if TYPE_CHECKING:
     from engine.models.catalog import ModelSource
+    from engine.models.entry import ModelEntry
 
 Progress = Callable[[float, str], None]
 """Told the share that is done, 0-1, and what is being done."""
@@ -46,12 +47,46 @@ class DiskSettings:
             lock.release()
 
 
+class ModelShelf(Protocol):
+    """The models of this machine, as an engine changes between them. Thread-safe."""
+
+    def check(self, reference: str) -> str:
+        """The id of a model that could be loaded, as far as a glance tells.
+
+        Args:
+            reference: What the settings would call it.
+
+        Raises:
+            ModelNotFoundError: There is no such model.
+            ModelLoadError: It cannot be loaded; the message says why.
+        """
+
+    def find(self, reference: str, progress: Progress) -> ModelSource:
+        """Finds a model, making it first if need be. Never downloads.
+
+        Args:
+            reference: What the settings would call it.
+            progress: Told how far it is.
+
+        Raises:
+            ModelNotFoundError: There is no such model.
+            ModelLoadError: It cannot be read or made.
+        """
+
+    def entries(self) -> list[ModelEntry]:
+        """Every model there is. Reads headers only."""
+
+    def fingerprint(self, reference: str) -> str | None:
+        """The fingerprint of a model, where it is known without reading its weights."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSettings:
     """Settings of an engine.
 
     Attributes:
         find_model: Finds the model, making it first if need be; runs on the engine's thread.
+        shelf: The models to change between; None where the first one stays.
         cache_dir: Where things that can be made again are kept.
         memory_limit_bytes: What model, caches and everything else may use; 0 takes what the
             device or the machine has for us.
@@ -66,6 +101,7 @@ class EngineSettings:
 
     find_model: Callable[[Progress], ModelSource]
     cache_dir: Path
+    shelf: ModelShelf | None = None
     memory_limit_bytes: int = 0
     kv_budget_bytes: int = 0
     disk: DiskSettings | None = None

@@ -58,6 +58,7 @@ class Prepared(Generic[DraftT]):
             protocol=protocol,
             namespace=record.namespace,
             constraint=self.constraint,
+            fingerprint=self.chat_format.fingerprint,
             is_short_lived=draft.is_copy,
         )
 

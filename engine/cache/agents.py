@@ -220,7 +220,7 @@ class AgentStore:
         """Takes note that a turn of an agent is queued."""
         with self.holdings.changing(agent):
             agent.num_active += 1
-            self._touch(agent, now_s)
+            self.touch(agent, now_s)
 
     def end_turn(
         self, agent: Agent, now_s: float, prompt_token_ids: tuple[int, ...], mark: TurnMark
@@ -237,10 +237,11 @@ class AgentStore:
             agent.num_active -= 1
             agent.num_turns += 1
             agent.history.add(mark)
-            self._touch(agent, now_s)
+            self.touch(agent, now_s)
         self._remember_prompt(agent, prompt_token_ids)
 
-    def _touch(self, agent: Agent, now_s: float) -> None:
+    def touch(self, agent: Agent, now_s: float) -> None:
+        """Makes an agent the one that was active last."""
         agent.last_active_s = now_s
         self.num_moves += 1
         self._agents.move_to_end(agent.key)

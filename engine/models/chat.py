@@ -53,15 +53,19 @@ class ModelChat:
         folder: Holds ``config.json``, ``tokenizer.json``, and the chat template in
             ``chat_template.jinja`` or ``tokenizer_config.json``.
         defaults: What is set for the model.
+        fingerprint: Identity of the model; see ``ModelSource``.
 
     Raises:
         ModelLoadError: A file is missing or damaged; the message names it.
     """
 
-    def __init__(self, folder: Path, defaults: ModelDefaults = NO_DEFAULTS) -> None:
+    def __init__(
+        self, folder: Path, defaults: ModelDefaults = NO_DEFAULTS, fingerprint: str = ""
+    ) -> None:
         config = read_json(folder / "config.json")
         tokenizer_config = read_json(folder / "tokenizer_config.json", optional=True)
         self._defaults = defaults
+        self.fingerprint = fingerprint
         self._max_context_tokens = defaults.limited(context_limit(config, folder))
         self._codec = read_codec(folder)
         self._special_strings = SpecialStrings(list(self._codec.special_ids))

@@ -15,6 +15,9 @@ from engine.runtime.device import DeviceProfile
 if TYPE_CHECKING:
     from engine.runtime.quantised import QuantisedOps
 
+SELF_TEST = "self-test"
+"""What the progress of a load says while the model is tested."""
+
 Progress = Callable[[float, str], None]
 """Told the share that is done, 0-1, and what is being done."""
 
@@ -36,6 +39,7 @@ class LoadedModel:
         fast_paths: What the device's profile switched on for it.
         notes: What it cannot do and why, in words; each is worth an event.
         load_s: Seconds that loading and the self-test took.
+        check_s: Seconds that the self-test took.
     """
 
     runner: Any
@@ -50,6 +54,7 @@ class LoadedModel:
     fast_paths: tuple[str, ...]
     notes: tuple[str, ...]
     load_s: float
+    check_s: float
 
 
 def load(
@@ -90,7 +95,8 @@ def load(
     mx.eval(model.parameters())
     fast_paths, notes = cpu.install(model, profile) if profile.name == "cpu" else ((), ())
     ragged.install()
-    progress(0.8, "self-test")
+    progress(0.8, SELF_TEST)
+    read_s = time.monotonic()
     difference = kv.config_difference(model, config)
     if difference:
         notes = (*notes, f"cache: {difference}")
@@ -98,6 +104,7 @@ def load(
     fitted = fit(model, quantisation, lambda: quantised_ops(profile), vocabulary_size)
     result = fitted.result
     fitted.runner.batches = result.batches
+    checked_s = time.monotonic()
     mx.clear_cache()
     parameters = [array for _, array in tree_flatten(model.parameters())]
     progress(1.0, "ready")
@@ -114,6 +121,7 @@ def load(
         fast_paths=tuple(fast_paths),
         notes=(*notes, *result.reasons),
         load_s=time.monotonic() - began_s,
+        check_s=checked_s - read_s,
     )
 
 

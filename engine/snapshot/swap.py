@@ -7,8 +7,12 @@ from enum import StrEnum
 
 
 class SwapPhase(StrEnum):
-    """The part of a swap under way, in order; ``RESTORING`` only where the load has failed."""
+    """The part of a swap under way, in order; ``RESTORING`` only where the load has failed.
 
+    While it prepares, everything is served as before.
+    """
+
+    PREPARING = "preparing"
     DRAINING = "draining"
     SAVING = "saving"
     UNLOADING = "unloading"
@@ -23,15 +27,17 @@ class SwapParts:
     """What a swap took, in seconds.
 
     Attributes:
+        prepare_s: To find and check the new model while the old one serves.
         drain_s: Until no turn ran any more.
         save_s: Until the disk had what it takes of the caches.
         unload_s: Until the memory of the old model was given back.
-        load_s: To find, check and read the new model.
+        load_s: To read the new model.
         check_s: Its self-test; 0 where the result was on record.
         rebuild_s: The pool, the agents and what they have on disk.
         total_s: All of it, from the command to the first step that could be taken.
     """
 
+    prepare_s: float = 0.0
     drain_s: float = 0.0
     save_s: float = 0.0
     unload_s: float = 0.0
@@ -52,12 +58,12 @@ class SwapRow:
         progress: Share of the whole that is done, 0-1.
         elapsed_s: Seconds since it began.
         eta_s: Seconds until it is done; None where nothing tells.
-        num_waiting: Requests that wait for it.
+        num_waiting: Turns of the model that goes which have not ended yet.
     """
 
     from_model: str
     to_model: str
-    phase: SwapPhase = SwapPhase.DRAINING
+    phase: SwapPhase = SwapPhase.PREPARING
     progress: float = 0.0
     elapsed_s: float = 0.0
     eta_s: float | None = None

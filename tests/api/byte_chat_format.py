@@ -38,6 +38,10 @@ class ByteChatFormat:
         return 256
 
     @property
+    def fingerprint(self) -> str:
+        return ""
+
+    @property
     def sampling_defaults(self) -> dict[str, float]:
         return self.defaults
 

@@ -21,7 +21,7 @@ from engine.messages import Message, Role, ToolSpec
 from engine.models.catalog import find_model
 from engine.request import Delta, FinishReason, Request, SamplingParams, TokenLogprob
 from engine.scheduler import SchedulerLimits
-from engine.settings import DiskSettings, EngineSettings
+from engine.settings import DiskSettings, EngineSettings, ModelShelf
 from engine.snapshot import AgentRow
 
 TIMEOUT_S = 120.0
@@ -34,11 +34,14 @@ def make_engine(
     kv_budget_bytes: int = 0,
     disk: DiskSettings | None = None,
     quantisation: KVQuantisation | None = None,
+    shelf: ModelShelf | None = None,
+    model: str = "bundled",
 ) -> Engine:
-    """An engine on the bundled model, started and serving."""
+    """An engine on the bundled model, or another one, started and serving."""
     engine = Engine(
         EngineSettings(
-            find_model=lambda progress: find_model("bundled", models_dir, progress),
+            find_model=lambda progress: find_model(model, models_dir, progress),
+            shelf=shelf,
             cache_dir=cache_dir,
             kv_budget_bytes=kv_budget_bytes,
             disk=disk,
@@ -94,6 +97,7 @@ class RunningTurn:
                 agent_id=agent_id,
                 prompt_token_ids=rendered.token_ids,
                 parts=rendered.parts,
+                fingerprint=chat.fingerprint,
                 sampling=SamplingParams(**{"max_tokens": 24, **sampling}),
                 constraint=constraint,
             ),

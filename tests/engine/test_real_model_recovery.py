@@ -33,9 +33,9 @@ def running(models: Path, home: Path) -> Iterator[Engine]:
 
 
 def space_of(engine: Engine) -> KVSpace:
-    assert engine._loaded is not None
-    assert engine._loaded.core.persistence is not None
-    return engine._loaded.core.persistence.tier.space
+    persistence = engine._host.core.persistence
+    assert persistence is not None
+    return persistence.tier.space
 
 
 def await_saved(engine: Engine) -> None:

@@ -30,6 +30,11 @@ def space_scalars(space: KVSpace) -> dict[str, JsonScalar]:
     return dict(asdict(space))
 
 
+def is_of(record: AgentRecord, fingerprint: str) -> bool:
+    """Whether a record is of a model, whatever the format of its cache."""
+    return record.last_turn.get(_FINGERPRINT) == fingerprint
+
+
 def foreign_agents(
     records: Iterable[AgentRecord], space: KVSpace
 ) -> dict[tuple[str, str], ForeignAgent]:

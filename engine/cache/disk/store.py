@@ -12,7 +12,7 @@ from pathlib import Path
 from engine.cache.disk.block_files import BlockFiles, DiskRefusedError, describe
 from engine.cache.disk.block_index import AgentKey, BlockEntry, BlockIndex
 from engine.cache.disk.durable import UntrustedFileError, make_folder
-from engine.cache.disk.folder_lock import FolderLock
+from engine.cache.disk.folder_lock import FolderHold, FolderLock
 from engine.cache.disk.index_database import DATABASE_FILES, IndexDatabase, is_damage
 from engine.cache.disk.quarantine import Note, Quarantine
 from engine.cache.disk.records import AgentRecord, BlockRecord, KVSpace
@@ -40,6 +40,7 @@ class BlockStore:
         budget_bytes: int,
         note: Note,
         clock: Callable[[], float] = time.time,
+        lock: FolderLock | None = None,
     ) -> None:
         """Names everything and touches nothing yet.
 
@@ -49,6 +50,7 @@ class BlockStore:
             budget_bytes: What all block files may take together.
             note: Takes events.
             clock: Wall-clock seconds.
+            lock: The folder's lock, where others of this process hold it too.
         """
         self.index = BlockIndex()
         self.num_evicted = 0
@@ -58,7 +60,7 @@ class BlockStore:
         self._budget_bytes = budget_bytes
         self._note = note
         self._clock = clock
-        self._lock = FolderLock(folder)
+        self._lock = FolderHold(lock or FolderLock(folder))
         self._quarantine = Quarantine(folder / QUARANTINE_FOLDER, note, clock=clock)
         self._files = BlockFiles(self._kv_folder, space, self.index, self._quarantine, note, clock)
         self._database: IndexDatabase | None = None
@@ -212,7 +214,7 @@ class BlockStore:
     def forget_agent(
         self, agent_id: str, unwanted: Sequence[bytes] = (), namespace: str = ""
     ) -> None:
-        """Forgets an agent; its full blocks stay until others need the room.
+        """Forgets an agent, for every model; its full blocks stay until others need the room.
 
         Args:
             agent_id: The agent.
@@ -220,9 +222,10 @@ class BlockStore:
                 that other blocks follow; each after the one it follows.
             namespace: Whose agent it is.
         """
-        old = self.index.drop_agent((self._space.name, namespace, agent_id))
-        if old is not None:
-            self._old_tails += (*old.block_hashes[-1:], *old.checkpoint_hashes)
+        for key in [key for key in self.index.agents if key[1:] == (namespace, agent_id)]:
+            old = self.index.drop_agent(key)
+            if old is not None:
+                self._old_tails += (*old.block_hashes[-1:], *old.checkpoint_hashes)
         self._unwanted += unwanted
 
     def forget_blocks(self, block_hashes: Sequence[bytes], *, with_followers: bool = False) -> None:

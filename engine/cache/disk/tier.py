@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
+from engine.cache.block import BLOCK_TOKENS
 from engine.cache.disk.archives import Archives
 from engine.cache.disk.disk_thread import DiskThread, Recovered, nobody
-from engine.cache.disk.foreign import ForeignAgent, foreign_agents
+from engine.cache.disk.folder_lock import FolderLock
+from engine.cache.disk.foreign import ForeignAgent, foreign_agents, is_of
 from engine.cache.disk.outage import Outage
 from engine.cache.disk.quarantine import Note
 from engine.cache.disk.records import AgentRecord, BlockRecord, DiskStats, KVSpace
@@ -72,6 +75,7 @@ class DiskTier:
         clock: Callable[[], float] = time.time,
         *,
         model_id: str = "",
+        lock: FolderLock | None = None,
     ) -> None:
         """Names everything; nothing is touched before ``open``.
 
@@ -82,6 +86,7 @@ class DiskTier:
             note: Takes events: kind, text and level.
             clock: Wall-clock seconds.
             model_id: Name of the model, for people.
+            lock: The folder's lock, where others of this process hold it too.
         """
         self.archives = Archives(self, space, model_id)
         self.space = space
@@ -90,7 +95,7 @@ class DiskTier:
         self._limits = limits
         self._queue = WorkQueue(limits.max_pending_bytes)
         self._thread = DiskThread(
-            lambda: BlockStore(folder, space, limits.budget_bytes, note, clock),
+            lambda: BlockStore(folder, space, limits.budget_bytes, note, clock, lock),
             self._queue,
             Outage(note, limits.retry_s, limits.max_retry_s),
         )
@@ -118,6 +123,23 @@ class DiskTier:
         if found:
             self._look_for_foreign_agents()
         self.on_recovered(found)
+
+    def saved_for(self, fingerprint: str) -> dict[tuple[str, str], int]:
+        """What is here for another model, whatever its KV format.
+
+        Args:
+            fingerprint: The model.
+
+        Returns:
+            Tokens by namespace and id of the agent, as far as their blocks are on disk.
+        """
+        index = self._thread.store.index
+        return {
+            (record.namespace, record.agent_id): num_tokens
+            for record in list(index.agents.values())
+            if is_of(record, fingerprint)
+            and (num_tokens := _num_tokens(record, index.__contains__))
+        }
 
     @property
     def is_full(self) -> bool:
@@ -239,3 +261,10 @@ class DiskTier:
             Whether everything that was queued is on disk.
         """
         return self._thread.finish(flush_s)
+
+
+def _num_tokens(record: AgentRecord, is_here: Callable[[bytes], bool]) -> int:
+    """Tokens of an agent's table whose blocks are there, from its beginning on."""
+    num_here = sum(1 for _ in takewhile(is_here, record.block_hashes))
+    is_whole = num_here == len(record.block_hashes)
+    return record.num_tokens if is_whole else num_here * BLOCK_TOKENS
