@@ -295,6 +295,14 @@ class EngineCore:
         for sequence in list(self.scheduler):
             self._endings.end(sequence, error)
 
+    @property
+    def is_writing(self) -> bool:
+        """Whether the disk still has blocks to write, and takes them."""
+        if self.persistence is None:
+            return False
+        stats = self.persistence.tier.stats
+        return stats.is_on and stats.num_pending > 0
+
     def close(self, flush_s: float) -> None:
         """Writes what the disk has not got yet, for a limited time, and lets the folder go.
 

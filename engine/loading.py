@@ -28,6 +28,7 @@ from engine.runtime.device_memory import (
     read_memory_and_peak,
 )
 from engine.runtime.loader import LoadedModel, load
+from engine.runtime.selftest_record import SelfTestRecords
 from engine.settings import DiskSettings, EngineSettings, Progress
 from engine.snapshot import DeviceRow, ModelRow
 from engine.telemetry import Telemetry
@@ -115,6 +116,19 @@ def find(find_model: Callable[[Progress], ModelSource], progress: Progress) -> F
     return FoundModel(source, ModelChat(source.path, source.defaults, source.fingerprint))
 
 
+def in_format(found: FoundModel, kv_bits: int | None) -> FoundModel:
+    """A model that was found, its keys and values to be kept otherwise than is set for it.
+
+    Args:
+        found: The model.
+        kv_bits: Bits of a number; 0 for lossless, None for what is set.
+    """
+    if kv_bits is None:
+        return found
+    defaults = replace(found.source.defaults, kv_bits=kv_bits)
+    return replace(found, source=replace(found.source, defaults=defaults))
+
+
 def load_engine(
     settings: EngineSettings,
     found: FoundModel,
@@ -147,10 +161,13 @@ def load_engine(
         profile,
         progress,
         source.defaults.quantisation(settings.quantisation),
+        SelfTestRecords(settings.cache_dir, source.fingerprint),
     )
     notes = (*profile.fallbacks, *model.notes)
     for note in notes:
         telemetry.note("fallback", note, "warning")
+    if chat.why_no_chat:
+        telemetry.note("model", chat.why_no_chat, "warning")
     if chat.why_calls_are_free:
         telemetry.note("model", chat.why_calls_are_free, "warning")
     kv_change = known_change(settings.cache_dir, source.fingerprint, model.quantisation)

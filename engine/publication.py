@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from engine.snapshot import EngineSnapshot, EngineStatus, SwapRow
+from engine.snapshot import EngineSnapshot, EngineStatus, SwapReport, SwapRow
 from engine.telemetry import Telemetry
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ class Publication:
         snapshot: The newest one.
         loaded: The model that is drawn; while there is none, what was last drawn of one stays.
         swap: The change of model under way.
+        last_swap: The last one that was done.
         num_steps: Counts whatever makes a new snapshot worth drawing.
     """
 
@@ -35,6 +36,7 @@ class Publication:
         self.snapshot = EngineSnapshot(time=time.time())
         self.loaded: LoadedEngine | None = None
         self.swap: SwapRow | None = None
+        self.last_swap: SwapReport | None = None
         self.num_steps = 0
         self._telemetry = telemetry
         self._began_s = time.monotonic()
@@ -89,6 +91,7 @@ class Publication:
             "status_text": self._text,
             "progress": self._progress,
             "swap": self.swap,
+            "last_swap": self.last_swap,
             "throughput": self._telemetry.row(now_s, pool_use),
             "events": self._telemetry.events,
         }

@@ -10,11 +10,13 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.cache.quantisation import KVQuantisation
+from engine.cache.quantisation import KVQuantisation, format_key
 from engine.errors import KVFormatError
+from engine.runtime import split_attention
 from engine.runtime.quantised import QuantisedCache, QuantisedOps
 from engine.runtime.runner import ModelRunner
 from engine.runtime.selftest import MODEL_FAILURES, SelfTestResult, fit_for_batches, self_test
+from engine.runtime.selftest_record import PassedTest, SelfTestRecords
 
 _PROMPT = tuple(range(5, 28))
 _STEP_TOKENS = (7, 11, 13)
@@ -85,6 +87,67 @@ def fit(
         return fitted
     reason = f"KV {quantisation.words}: {fitted}; it stays lossless"
     return replace(lossless, result=replace(result, reasons=(*result.reasons, reason)))
+
+
+def fit_once(
+    model: Any,
+    quantisation: KVQuantisation | None,
+    make_ops: Callable[[], QuantisedOps],
+    vocabulary_size: int,
+    records: SelfTestRecords,
+    setting: tuple[str, ...],
+) -> FittedRunner:
+    """Finds the runner for a model, testing it unless it has passed before.
+
+    Args:
+        model: As for ``fit``, and so are the next three.
+        quantisation: How full layers are to be kept.
+        make_ops: Makes what the device does with quantised rows.
+        vocabulary_size: Token ids used stay below it.
+        records: What is known of the model.
+        setting: How it is run: device, fast paths, types.
+
+    Raises:
+        KVFormatError: The group size does not divide the heads' width, but another does.
+    """
+    setting = (*setting, format_key(quantisation))
+    passed = records.find(setting)
+    if passed is not None:
+        return _as_tested(model, quantisation, make_ops, passed)
+    fitted = fit(model, quantisation, make_ops, vocabulary_size)
+    result = fitted.result
+    is_sound = result.batches and result.restores == fitted.runner.spec.reusable
+    if is_sound and fitted.quantisation == quantisation:
+        found = PassedTest(
+            restores=result.restores,
+            splits_attention=result.splits_attention,
+            reasons=result.reasons,
+        )
+        records.keep(setting, found)
+    return fitted
+
+
+def _as_tested(
+    model: Any,
+    quantisation: KVQuantisation | None,
+    make_ops: Callable[[], QuantisedOps],
+    passed: PassedTest,
+) -> FittedRunner:
+    """The runner that a test before this load has found, set up in the same way."""
+    if passed.splits_attention:
+        split_attention.install(model)
+    runner = (
+        ModelRunner(model)
+        if quantisation is None
+        else quantised_runner(model, quantisation, make_ops())
+    )
+    result = SelfTestResult(
+        batches=True,
+        restores=passed.restores,
+        reasons=passed.reasons,
+        splits_attention=passed.splits_attention,
+    )
+    return FittedRunner(runner, result, quantisation)
 
 
 def _quantised(

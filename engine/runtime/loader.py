@@ -14,6 +14,7 @@ from engine.runtime.device import DeviceProfile
 
 if TYPE_CHECKING:
     from engine.runtime.quantised import QuantisedOps
+    from engine.runtime.selftest_record import SelfTestRecords
 
 SELF_TEST = "self-test"
 """What the progress of a load says while the model is tested."""
@@ -62,6 +63,7 @@ def load(
     profile: DeviceProfile,
     progress: Progress,
     quantisation: KVQuantisation | None = None,
+    records: SelfTestRecords | None = None,
 ) -> LoadedModel:
     """Loads a model folder and tests it.
 
@@ -70,6 +72,7 @@ def load(
         profile: The device to run on.
         progress: Told how far it is.
         quantisation: How keys and values of full layers are to be kept; None for lossless.
+        records: Where a self-test that was passed before is found; None tests in any case.
 
     Raises:
         KVFormatError: The group size does not divide the heads' width, but another does.
@@ -82,7 +85,7 @@ def load(
     from mlx_lm.utils import load_model
 
     from engine.runtime import cpu, kv, ragged, split_attention
-    from engine.runtime.fitting import fit
+    from engine.runtime.fitting import fit, fit_once
 
     split_attention.uninstall()
     progress(0.4, "reading weights")
@@ -101,12 +104,15 @@ def load(
     if difference:
         notes = (*notes, f"cache: {difference}")
     vocabulary_size = int(config.get("vocab_size", 64))
-    fitted = fit(model, quantisation, lambda: quantised_ops(profile), vocabulary_size)
+    parameters = [array for _, array in tree_flatten(model.parameters())]
+    dtype = _dtype_name(parameters)
+    how = (profile.name, profile.description, dtype, *profile.fallbacks, *fast_paths)
+    fit_to = (model, quantisation, lambda: quantised_ops(profile), vocabulary_size)
+    fitted = fit_once(*fit_to, records, how) if records else fit(*fit_to)
     result = fitted.result
     fitted.runner.batches = result.batches
     checked_s = time.monotonic()
     mx.clear_cache()
-    parameters = [array for _, array in tree_flatten(model.parameters())]
     progress(1.0, "ready")
     return LoadedModel(
         runner=fitted.runner,
@@ -115,7 +121,7 @@ def load(
         num_parameters=sum(array.size for array in parameters),
         weight_bytes=sum(array.nbytes for array in parameters),
         architecture=str(config.get("model_type", "")),
-        dtype=_dtype_name(parameters),
+        dtype=dtype,
         batches=result.batches,
         restores=result.restores,
         fast_paths=tuple(fast_paths),

@@ -41,11 +41,13 @@ class SelfTestResult:
         batches: Ragged batches give what one sequence at a time gives.
         restores: A restored cache gives what a computed one gives.
         reasons: Why not, or what it costs, in words.
+        splits_attention: Whether attention has to run sequence by sequence within a batch.
     """
 
     batches: bool
     restores: bool
     reasons: tuple[str, ...]
+    splits_attention: bool = False
 
 
 def self_test(model: Any, runner: ModelRunner, vocabulary_size: int) -> SelfTestResult:
@@ -89,7 +91,7 @@ def fit_for_batches(model: Any, runner: ModelRunner, vocabulary_size: int) -> Se
     if not split.batches:
         return result
     reason = "batching: attention runs sequence by sequence within a batch"
-    return replace(split, reasons=(reason, *split.reasons))
+    return replace(split, reasons=(reason, *split.reasons), splits_attention=True)
 
 
 Logits = list[NDArray[np.float32]]
