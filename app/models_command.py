@@ -17,6 +17,7 @@ from app.convert_command import add_convert
 from app.models_keep_command import add_default, add_rm
 from app.paths import find_paths
 from app.pull_command import add_pull
+from app.swap_command import add_swap
 from engine.errors import ModelNotFoundError
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ examples:
   stoker models show ./my-model --json
   stoker models pull mlx-community/Qwen3-0.6B-4bit
   stoker models convert bundled --bits 8
+  stoker models swap mlx-community/Qwen3-0.6B-4bit
 """
 
 
@@ -58,6 +60,7 @@ def add_models(commands: Parsers) -> None:
     add_convert(actions)
     add_rm(actions)
     add_default(actions)
+    add_swap(actions)
 
 
 def refusal_of(reference: str) -> str:
