@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import io
 import json
 import shutil
 from collections.abc import Iterator
@@ -56,9 +58,11 @@ def convert(source: Path, target: Path, recipe: Recipe, progress: Progress) -> N
             if recipe.mixed
             else None
         )
-        model, config = quantize_model(
-            model, config, recipe.group_size, recipe.num_bits, quant_predicate=predicate
-        )
+        # It prints what it has done, and standard output is the command's.
+        with contextlib.redirect_stdout(io.StringIO()):
+            model, config = quantize_model(
+                model, config, recipe.group_size, recipe.num_bits, quant_predicate=predicate
+            )
     except ValueError as error:
         raise ModelLoadError(f"it cannot be made {recipe.words}: {error}") from error
     if not any(name.endswith(".scales") for name, _ in tree_flatten(model.parameters())):
