@@ -8,7 +8,9 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import mlx.core as mx
 import pytest
 
 from app.cli import main
@@ -18,7 +20,6 @@ from engine.models.entry import Room
 from engine.models.places import list_models, show_model
 from engine.models.recipe import Recipe
 from engine.models.verdict import VERDICT_NAME, read_verdict
-from engine.runtime import conversion
 from engine.runtime.device import DevicePlan, detect
 from engine.runtime.loader import load
 from tests.engine.swap_models import make_tiny
@@ -128,7 +129,7 @@ def test_a_disk_that_is_full_in_the_middle_leaves_nothing(
         Path(path).write_bytes(b"half")
         raise RuntimeError("[save_safetensors] no space left on device")
 
-    monkeypatch.setattr(conversion.mx, "save_safetensors", full)
+    monkeypatch.setattr(mx, "save_safetensors", full)
     with pytest.raises(ModelLoadError, match="no space left"):
         maker(models).convert("alpha", Recipe(8, 32), None)
     assert left(models) == []
@@ -137,14 +138,14 @@ def test_a_disk_that_is_full_in_the_middle_leaves_nothing(
 def test_a_part_that_was_cut_off_in_silence_is_found_out(
     models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save = conversion.mx.save_safetensors
+    save = mx.save_safetensors
 
-    def short(path: str, *arguments: object, **options: object) -> None:
+    def short(path: str, *arguments: Any, **options: Any) -> None:
         save(path, *arguments, **options)
         data = Path(path).read_bytes()
         Path(path).write_bytes(data[: len(data) // 2])
 
-    monkeypatch.setattr(conversion.mx, "save_safetensors", short)
+    monkeypatch.setattr(mx, "save_safetensors", short)
     with pytest.raises(ModelLoadError):
         maker(models).convert("alpha", Recipe(8, 32), None)
     assert left(models) == []
@@ -162,7 +163,8 @@ def test_interrupted_it_leaves_nothing(models: Path, moment: str) -> None:
 
 
 def test_killed_it_leaves_no_model_and_the_next_run_sweeps(models: Path) -> None:
-    command = [sys.executable, "-m", "tests.convert.killed_child", models, models.parent / "cache"]
+    folders = [str(models), str(models.parent / "cache")]
+    command = [sys.executable, "-m", "tests.convert.killed_child", *folders]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "writing\n"

@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,7 +41,7 @@ def test_what_is_close_to_its_source_passes() -> None:
         ({"num_bits": 3}, "3 bits are below 4"),
     ],
 )
-def test_what_is_not_does_not_and_says_why(changes: dict[str, float], said: str) -> None:
+def test_what_is_not_does_not_and_says_why(changes: dict[str, Any], said: str) -> None:
     verdict = replace(GOOD, **changes)
     assert not verdict.passes
     assert said in "; ".join(verdict.faults)
