@@ -2,7 +2,7 @@
 #   make run                  the dashboard; ARGS="--port 9000" passes arguments
 #   make setup PYTHON=python3.12   with an interpreter of your choice
 
-.PHONY: setup run test test-all test-clients coverage lint bench docs site package audit screenshots clean
+.PHONY: setup run test test-all test-clients coverage lint bench soak docs site package audit screenshots clean
 .DEFAULT_GOAL := run
 
 PYTHON ?=
@@ -13,7 +13,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.stoker-installed
 # One worker a core; a file's tests stay together, for what they set up once.
 WORKERS ?= -n logical --maxprocesses 4 --dist loadfile
-BENCHMARKS ?= cpu_profile http_agents dashboard_cost startup returning_agent shared_prefix \
+SOAK_S ?= 1800
+BENCHMARKS ?= cpu_profile http_agents dashboard startup returning_agent shared_prefix \
 	pool_scale persistence_cost kv_formats constrained http_overhead fairness
 LOCKS := requirements-dev.lock requirements-model.lock
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes
@@ -70,6 +71,10 @@ lint: setup
 
 bench: setup
 	@for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name $(ARGS) || exit; done
+
+# Half an hour of mixed traffic; SOAK_S=300 makes it five minutes.
+soak: setup
+	$(BIN)/python -m benchmarks.soak --seconds $(SOAK_S) $(ARGS)
 
 screenshots: setup
 	$(BIN)/python -m docs.pictures screenshots

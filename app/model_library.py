@@ -16,6 +16,7 @@ from engine.settings import Progress
 if TYPE_CHECKING:
     from app.model_defaults import NamedDefaults
     from engine.models.catalog import ModelSource
+    from engine.models.defaults import ModelDefaults
     from engine.models.entry import ModelEntry
 
 
@@ -53,6 +54,10 @@ class ModelLibrary:
         source = find_model(reference, self._models_dir, progress)
         defaults = defaults_of(self._defaults, reference, source.model_id)
         return replace(source, defaults=defaults)
+
+    def defaults(self, reference: str) -> ModelDefaults:
+        """What is set for a model."""
+        return defaults_of(self._defaults, reference)
 
     def entries(self) -> list[ModelEntry]:
         """Every model there is."""

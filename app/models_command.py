@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -19,7 +19,7 @@ from app.swap_command import add_swap
 from engine.errors import ModelNotFoundError
 
 if TYPE_CHECKING:
-    from engine.models.entry import Room
+    from engine.models.entry import ModelEntry, Room
 
 Parsers: TypeAlias = "argparse._SubParsersAction[Any]"
 
@@ -107,11 +107,21 @@ def _run_list(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _tried(entry: ModelEntry) -> ModelEntry:
+    """A model with what trying its tokenizer and its chat template has shown."""
+    if entry.refusal:
+        return entry
+    from engine.models.text_trial import try_text
+
+    trial = try_text(Path(entry.path))
+    return replace(entry, refusal=trial.refusal, warning=trial.warning)
+
+
 def _run_show(arguments: argparse.Namespace) -> int:
     from app.models_table import model_text
     from engine.models.places import show_model
 
-    entry = show_model(arguments.id, find_paths().models_dir, device_room())
+    entry = _tried(show_model(arguments.id, find_paths().models_dir, device_room()))
     text = json.dumps(asdict(entry), indent=2) if arguments.json else model_text(entry)
     sys.stdout.write(text + "\n")
     return 0

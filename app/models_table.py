@@ -55,5 +55,6 @@ def model_text(entry: ModelEntry) -> str:
         ("tool calls", entry.tool_format),
         ("reasoning", entry.reasoning_format),
         ("can be loaded", f"no: {entry.refusal}" if entry.refusal else "yes"),
+        *((("but", entry.warning),) if entry.warning else ()),
     )
     return "\n".join(f"{name:14} {clean(value) or '-'}" for name, value in lines)

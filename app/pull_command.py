@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from app.pull.progress import PullProgress
     from app.pull.pull import PulledModel
 
+DEFAULT_COLUMNS = 80
 _EXAMPLES = """\
 examples:
   stoker models pull mlx-community/Qwen3-0.6B-4bit
@@ -123,7 +124,8 @@ class _ProgressLine:
         if not self._show:
             return
         if self._is_terminal:
-            width = os.get_terminal_size(sys.stderr.fileno()).columns
+            # Some terminals say that they have no columns.
+            width = os.get_terminal_size(sys.stderr.fileno()).columns or DEFAULT_COLUMNS
             sys.stderr.write(f"\r\x1b[K{progress_words(progress)[: width - 1]}")
         elif progress.file != self._file:
             sys.stderr.write(f"{progress_words(progress)}\n")

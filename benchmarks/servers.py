@@ -89,6 +89,17 @@ class Server:
         except subprocess.TimeoutExpired:
             self.kill()
 
+    @property
+    def pid(self) -> int:
+        """Its process.
+
+        Raises:
+            RuntimeError: It was not started.
+        """
+        if self._process is None:
+            raise RuntimeError("the server was not started")
+        return self._process.pid
+
     def call(self, path: str, method: str = "GET", body: object = None) -> Any:
         """One request and its JSON answer.
 

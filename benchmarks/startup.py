@@ -1,4 +1,4 @@
-"""How long starting takes: ``--help``, the dashboard's first paint, and a server that is ready.
+"""Starting: ``--help``, the first paint, a server that is ready, its weight before the model.
 
 Usage: ``python -m benchmarks.startup``. The bundled model is converted beforehand.
 """
@@ -6,18 +6,26 @@ Usage: ``python -m benchmarks.startup``. The bundled model is converted beforeha
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+
+import psutil
 
 from benchmarks.cpu_profile import bundled_model
 from benchmarks.results_file import summarize, write_result
 from benchmarks.servers import ROOT, free_port, stoker_server
 from benchmarks.terminal import Terminal
 
+COMPILED = {"PYTHONDONTWRITEBYTECODE": ""}
+"""An installed program finds its modules compiled, whatever the environment here says."""
 STOKER = [sys.executable, "-m", "app.cli"]
 
 
@@ -32,7 +40,7 @@ def first_paint_s(home: Path, model: str) -> float:
     """Seconds from the start of the process to the first screen."""
     began_s = time.perf_counter()
     command = [*STOKER, "--port", str(free_port()), "--model", model]
-    terminal = Terminal(command, {"STOKER_HOME": str(home)})
+    terminal = Terminal(command, {"STOKER_HOME": str(home), **COMPILED})
     terminal.wait_for("getting ready", 60)
     seconds = time.perf_counter() - began_s
     terminal.close("qq")
@@ -42,7 +50,7 @@ def first_paint_s(home: Path, model: str) -> float:
 def demo_paint_s() -> float:
     """The same for ``stoker demo``."""
     began_s = time.perf_counter()
-    terminal = Terminal([*STOKER, "demo"], {})
+    terminal = Terminal([*STOKER, "demo"], COMPILED)
     terminal.wait_for("blocks", 60)
     seconds = time.perf_counter() - began_s
     terminal.close("qq")
@@ -54,6 +62,35 @@ def ready_s(home: Path, model: str) -> float:
     began_s = time.perf_counter()
     with stoker_server(home, model):
         return time.perf_counter() - began_s
+
+
+def footprint_before_model_mb(home: Path, model: str) -> float:
+    """Memory of ``stoker serve`` when everything is imported and weights begin to be read, in MB.
+
+    Raises:
+        RuntimeError: It ended, or nobody saw it begin.
+    """
+    port = free_port()
+    command = [*STOKER, "serve", "--quiet", "--port", str(port), "--model", model]
+    environment = {**os.environ, "STOKER_HOME": str(home)}
+    server = subprocess.Popen(command, cwd=ROOT, env=environment)
+    process = psutil.Process(server.pid)
+    try:
+        while server.poll() is None:
+            num_bytes = process.memory_info().rss
+            with contextlib.suppress(OSError):
+                url = f"http://127.0.0.1:{port}/admin/state"
+                with urllib.request.urlopen(url, timeout=5) as answer:
+                    state = json.load(answer)
+                if state["status_text"] == "reading weights":
+                    return num_bytes / 1e6
+                if state["status"] == "serving":
+                    break
+            time.sleep(0.005)
+    finally:
+        server.terminate()
+        server.wait(60)
+    raise RuntimeError("nobody saw the weights being read")
 
 
 def mlx_lm_load_s(model: str) -> float:
@@ -72,13 +109,17 @@ def main() -> None:
     model = str(bundled_model())
     with tempfile.TemporaryDirectory(prefix="stoker-bench-") as folder:
         home = Path(folder)
-        ready_s(home, model)  # builds the kernels, once
+        # Build the kernels, and compile the modules, once.
+        ready_s(home, model)
+        first_paint_s(home, model)
+        demo_paint_s()
         measures: dict[str, Callable[[], float]] = {
             "help_s": help_s,
             "demo_first_paint_s": demo_paint_s,
             "first_paint_s": lambda: first_paint_s(home, model),
             "serve_ready_s": lambda: ready_s(home, model),
             "mlx_lm_import_and_load_s": lambda: mlx_lm_load_s(model),
+            "before_model_mb": lambda: footprint_before_model_mb(home, model),
         }
         samples: dict[str, list[float]] = {name: [] for name in measures}
         for _ in range(options.rounds):

@@ -13,13 +13,20 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+SLOW_READ_S = 0.05
 
 
 class Terminal:
     """A child process whose terminal is ours."""
 
     def __init__(
-        self, command: list[str], environment: dict[str, str], columns: int = 120, rows: int = 40
+        self,
+        command: list[str],
+        environment: dict[str, str],
+        columns: int = 120,
+        rows: int = 40,
+        *,
+        num_bytes_s: int | None = None,
     ) -> None:
         """Starts the program.
 
@@ -28,6 +35,7 @@ class Terminal:
             environment: Added to our own.
             columns: Width of the terminal in cells.
             rows: Height of the terminal in cells.
+            num_bytes_s: What the terminal takes in a second; None takes everything at once.
         """
         self._ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
@@ -41,6 +49,7 @@ class Terminal:
             start_new_session=True,
         )
         os.close(theirs)
+        self._num_bytes_s = num_bytes_s
         self._output = bytearray()
         self._changed = threading.Condition()
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -51,10 +60,19 @@ class Terminal:
         """Everything drawn so far."""
         return bytes(self._output)
 
+    @property
+    def pid(self) -> int:
+        """The program's process."""
+        return self._process.pid
+
     def _read(self) -> None:
+        num_bytes_s = self._num_bytes_s
+        most = int(num_bytes_s * SLOW_READ_S) if num_bytes_s else 65536
         while True:
+            if num_bytes_s:
+                time.sleep(SLOW_READ_S)
             try:
-                chunk = os.read(self._ours, 65536)
+                chunk = os.read(self._ours, most)
             except OSError:
                 chunk = b""
             with self._changed:
@@ -74,9 +92,13 @@ class Terminal:
         """
         start = len(self._output)
         began_s = time.perf_counter()
-        os.write(self._ours, key.encode())
+        self.type(key)
         self._await(expected, start, limit_s)
         return time.perf_counter() - began_s
+
+    def type(self, keys: str) -> None:
+        """Presses keys without looking at what comes of them."""
+        os.write(self._ours, keys.encode())
 
     def wait_for(self, expected: str, limit_s: float) -> None:
         """Waits until text has been drawn at least once."""
@@ -132,7 +154,7 @@ class Terminal:
         Returns:
             Its exit code.
         """
-        os.write(self._ours, keys.encode())
+        self.type(keys)
         try:
             return self._process.wait(limit_s)
         except subprocess.TimeoutExpired:

@@ -17,6 +17,7 @@ from engine.cache.disk.tier import DiskTier
 from engine.cache.pool import BlockPool
 from engine.cache.spec import CacheSpec
 from engine.commands import Generate, ToolsCalled
+from engine.endings import Endings
 from engine.errors import (
     ContextExceededError,
     ModelChangedError,
@@ -120,13 +121,20 @@ class EngineCore:
             reuses=parts.reuses,
         )
         self.persistence = self._open(parts) if parts.tier and parts.reuses else None
-        self.stepper = Stepper(
-            parts.runner,
+        self._endings = Endings(
             parts.chat,
             self.scheduler,
             self._residency,
             self.agents,
             self.persistence,
+            parts.telemetry,
+            clock,
+        )
+        self.stepper = Stepper(
+            parts.runner,
+            self.scheduler,
+            self._residency,
+            self._endings,
             self._explainer(parts),
             self._pressure,
             self._recovery(parts),
@@ -141,7 +149,7 @@ class EngineCore:
             self.persistence,
             lambda: self.max_context_tokens,
         )
-        turns = TurnActions(self.agents, self.stepper, parts.telemetry)
+        turns = TurnActions(self.agents, self.stepper, self._endings, parts.telemetry)
         self.actions = AgentActions(
             self.agents,
             self.persistence,
@@ -271,6 +279,7 @@ class EngineCore:
             root_hash=self.root_of(request.namespace),
         )
         self.scheduler.add(sequence)
+        self._endings.look_soon()
         self.agents.begin_turn(agent, sequence.arrival_s)
         self._residency.look_up(sequence)
         if self.persistence is not None:
@@ -311,21 +320,29 @@ class EngineCore:
         """Ends one turn; unknown ids are ignored."""
         for sequence in self.scheduler:
             if sequence.request.request_id == request_id:
-                self.stepper.abort(sequence, reason)
+                self._endings.abort(sequence, reason)
                 return
 
     def abort_all(self, error: StokerError | None = None) -> None:
         """Ends every turn, with an error if one is given."""
         for sequence in list(self.scheduler):
             if error is None:
-                self.stepper.abort(sequence, "shutting down")
+                self._endings.abort(sequence, "shutting down")
             else:
-                self.stepper.fail_somehow(sequence, error)
+                self._endings.fail_somehow(sequence, error)
 
     def end_all(self, error: StokerError) -> None:
         """Ends every turn with an error that is not its own; what was computed is kept."""
         for sequence in list(self.scheduler):
-            self.stepper.end(sequence, error)
+            self._endings.end(sequence, error)
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether the disk still has blocks to write, and takes them."""
+        if self.persistence is None:
+            return False
+        stats = self.persistence.tier.stats
+        return stats.is_on and stats.num_pending > 0
 
     def close(self, flush_s: float) -> None:
         """Writes what the disk has not got yet, for a limited time, and lets the folder go.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import gc
+import logging
 import queue
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -39,6 +39,11 @@ from engine.thread_exit import await_thread_exit
 
 if TYPE_CHECKING:
     from engine.core import EngineCore
+
+log = logging.getLogger("stoker.engine")
+
+WRITING_S = 0.05
+"""How often the end looks whether the disk has everything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +120,13 @@ class Engine:
             self._public.set_status(EngineStatus.SERVING, "serving")
             self._serve()
             self._public.set_status(EngineStatus.DRAINING, "writing caches to disk")
-            self._host.close(FLUSH_S)
+            self._close()
             self._public.set_status(EngineStatus.STOPPED, "stopped")
         except StokerError as error:
             self._die(str(error))
         except Exception as error:
-            # Nobody above this frame could tell: the reason goes on the screen and into the log.
-            self._telemetry.note("error", traceback.format_exc(limit=-3), "error")
+            # Nobody above this frame could tell: where it happened is for the log, and why for all.
+            log.exception("the engine's thread failed")
             self._die(f"{type(error).__name__}: {error}")
         finally:
             self._refuse_pending()
@@ -130,6 +135,15 @@ class Engine:
 
     def _post(self, action: Callable[[], None]) -> None:
         self._commands.put(_Action(action))
+
+    def _close(self) -> None:
+        """Waits for what is still to be written, for a limited time, and shows how much it is."""
+        until_s = time.monotonic() + FLUSH_S
+        while self._core.is_writing and time.monotonic() < until_s:
+            time.sleep(WRITING_S)
+            self._public.num_steps += 1
+            self._public.publish()
+        self._host.close(max(0.0, until_s - time.monotonic()))
 
     def _settle(self) -> None:
         """Does what other threads have asked for; commands stay queued, in their order.

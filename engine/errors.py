@@ -131,6 +131,10 @@ class PoolExhaustedError(OverloadedError):
     """The KV cache budget cannot hold the request, even with every idle agent evicted."""
 
 
+class DeadlineError(StokerError):
+    """The turn cannot be answered within its time any more; the message says why."""
+
+
 class UnavailableError(StokerError):
     """The engine does not take requests in its present state.
 

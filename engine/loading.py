@@ -115,6 +115,19 @@ def find(find_model: Callable[[Progress], ModelSource], progress: Progress) -> F
     return FoundModel(source, ModelChat(source.path, source.defaults, source.fingerprint))
 
 
+def in_format(found: FoundModel, kv_bits: int | None) -> FoundModel:
+    """A model that was found, its keys and values to be kept otherwise than is set for it.
+
+    Args:
+        found: The model.
+        kv_bits: Bits of a number; 0 for lossless, None for what is set.
+    """
+    if kv_bits is None:
+        return found
+    defaults = replace(found.source.defaults, kv_bits=kv_bits)
+    return replace(found, source=replace(found.source, defaults=defaults))
+
+
 def load_engine(
     settings: EngineSettings,
     found: FoundModel,
@@ -152,6 +165,8 @@ def load_engine(
     notes = (*profile.fallbacks, *model.notes)
     for note in notes:
         telemetry.note("fallback", note, "warning")
+    if chat.why_no_chat:
+        telemetry.note("model", chat.why_no_chat, "warning")
     if chat.why_calls_are_free:
         telemetry.note("model", chat.why_calls_are_free, "warning")
     kv_change = known_change(settings.cache_dir, source.fingerprint, model.quantisation)

@@ -17,9 +17,13 @@ class ListModels:
     """Tell which models are here, and what each would mean for the agents.
 
     Attributes:
-        done: Resolves to the models, the active one first.
+        kv_bits: Bits of keys and values that a swap is to bring; 0 keeps them as computed, None
+            as it is set for each model.
+        done: Resolves to the models, the active one first; fails with InvalidRequestError where
+            keys and values cannot be kept so.
     """
 
+    kv_bits: int | None = None
     done: Future[tuple[ModelChoice, ...]] = field(default_factory=Future)
 
 
@@ -33,13 +37,17 @@ class SwapModel:
     Attributes:
         model: What the settings would call it: an id of the catalogue, or the path of a folder.
         drain_s: Seconds that running turns may go on; 0 preempts them at once.
+        kv_bits: Bits of its keys and values while it is active; 0 keeps them as computed, None as
+            it is set for the model. The active model in another format is loaded anew.
         done: Resolves when the model serves; fails with ModelNotFoundError, SwapInProgressError,
-            UnavailableError while the engine shuts down, or ModelLoadError when the previous model
+            InvalidRequestError where keys and values cannot be kept so, UnavailableError while
+            the engine shuts down, or ModelLoadError when the previous model
             is active again.
     """
 
     model: str
     drain_s: float = DEFAULT_DRAIN_S
+    kv_bits: int | None = None
     done: Future[SwapReport] = field(default_factory=Future)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from engine.cache.carried import CarriedAgent, carried, take_in
 from engine.cache.disk.folder_lock import FolderHold, FolderLock
+from engine.cache.quantisation import KVQuantisation
 from engine.errors import EngineFailedError
 from engine.model_history import ModelHistory, ModelRun
 from engine.read_ahead import Post
@@ -18,6 +19,7 @@ from engine.telemetry import Telemetry
 if TYPE_CHECKING:
     from engine.core import EngineCore
     from engine.loading import FoundModel, LoadedEngine
+    from engine.models.defaults import ModelDefaults
     from engine.runtime.device import DevicePlan
 
 FIND_SHARE = 0.3
@@ -60,6 +62,14 @@ class ModelHost:
         if self.loaded is None:
             raise EngineFailedError("the engine has no model")
         return self.loaded.core
+
+    def quantisation(self, defaults: ModelDefaults) -> KVQuantisation | None:
+        """How keys and values of a model are kept; None for lossless.
+
+        Args:
+            defaults: What is set for it.
+        """
+        return defaults.quantisation(self._settings.quantisation)
 
     def load_first(self, progress: Progress) -> None:
         """Prepares the device, then finds and loads the model of the settings.

@@ -131,6 +131,8 @@ class Request:
         constraint: What the reply has to fit; None lets it be anything.
         fingerprint: Identity of the model whose tokens the prompt is in; empty where it is not
             known, and then it is taken as it is.
+        time_limit_s: Seconds from now until nobody wants the answer any more; None where somebody
+            always does. A turn that cannot begin to answer by then is ended before it costs work.
         is_short_lived: Whether the agent is there for this turn only. Whoever sent it removes it;
             one that is found on disk at a start has been left behind, and is removed then.
     """
@@ -145,6 +147,7 @@ class Request:
     namespace: str = ""
     constraint: Constraint | None = None
     fingerprint: str = ""
+    time_limit_s: float | None = None
     is_short_lived: bool = False
 
     def __post_init__(self) -> None:

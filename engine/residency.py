@@ -215,6 +215,14 @@ class Residency:
         self.relief.make_room(num_needed, ())
         return caches
 
+    def num_known_tokens(self, sequence: Sequence) -> int:
+        """How much of a sequence is computed, or can be had; all, while that is not known yet."""
+        if sequence.caches is not None:
+            return sequence.num_computed_tokens
+        if sequence.is_restoring:
+            return len(sequence.token_ids)
+        return self.restorer.match(sequence).num_tokens
+
     def grow(self, sequence: Sequence, sequences: Iterable[Sequence]) -> bool:
         """Pays for the tokens a sequence has now; False when there is no room."""
         num_needed = self._num_missing(sequence)

@@ -19,6 +19,11 @@ RATE_MEMORY = 0.8
 """Weight of the past in the running average of prefill seconds per token."""
 
 
+CERTAIN_SHARE = 0.7
+"""Prefilling may turn out to take only this share of what was measured: small slices, and others
+that compute meanwhile, cost more than a prompt alone does."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchedulerLimits:
     """Bounds of the scheduler.
@@ -155,6 +160,21 @@ class Scheduler:
             prefilling,
             key=lambda s: s.num_remaining_tokens * s_per_token - 0.5 * (now_s - s.due_s),
         )
+
+    def hopeless(self, now_s: float, num_known_tokens: Callable[[Sequence], int]) -> list[Sequence]:
+        """Sequences that cannot begin to answer before their deadlines, even if they had all.
+
+        Args:
+            now_s: Monotonic seconds.
+            num_known_tokens: How much of a sequence is computed, or need not be.
+        """
+        silent = (s for s in self if s.deadline_s is not None and s.first_token_s is None)
+        return [s for s in silent if self._is_hopeless(s, now_s, num_known_tokens(s))]
+
+    def _is_hopeless(self, sequence: Sequence, now_s: float, num_known_tokens: int) -> bool:
+        assert sequence.deadline_s is not None
+        eta_s = self.prefill_eta_s(len(sequence.token_ids) - num_known_tokens) or 0.0
+        return now_s + CERTAIN_SHARE * eta_s >= sequence.deadline_s
 
     def slice_tokens(self, num_decoding: int) -> int:
         """Length of the next prefill slice in tokens.

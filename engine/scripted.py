@@ -98,8 +98,8 @@ class Scene(Protocol):
     def take_in(self, path: Path, agent_id: str | None) -> ImportedAgent:
         """Takes an agent in from a file; raises as ``ImportAgent`` says."""
 
-    def models(self) -> tuple[ModelChoice, ...]:
-        """Tells which models there are, and what each would mean for the agents."""
+    def models(self, kv_bits: int | None = None) -> tuple[ModelChoice, ...]:
+        """Tells which models there are; raises as ``ListModels`` says."""
 
     def swap(self, command: SwapModel) -> None:
         """Begins a change of model; raises as ``SwapModel`` says where it does not begin."""
@@ -184,7 +184,7 @@ class ScriptedEngine:
                     command.done, lambda: describe_block(self._advance(), command.block_id)
                 )
             case ListModels():
-                self._answer(command.done, scene.models)
+                self._answer(command.done, lambda: scene.models(command.kv_bits))
             case SwapModel():
                 self._begin(command)
             case Note():

@@ -6,10 +6,13 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from engine.cache.quantisation import LOSSLESS_KEY, KVQuantisation, check_bits
 from engine.errors import ModelLoadError, ModelNotFoundError
 from engine.scripted_cast import BYTES_PER_TOKEN, DEVICE, MODEL
 from engine.snapshot import AgentImpact, EngineSnapshot, ModelChoice, ModelRow
 
+NUMBER_BITS = 32
+"""Bits of a number in a lossless cache of a scripted model."""
 AgentKey = tuple[str, str]
 """Namespace and id of an agent."""
 
@@ -41,6 +44,34 @@ class ShelfModel:
         """Its name."""
         return self.choice.model_id
 
+    @property
+    def space(self) -> str:
+        """Names whose caches can be reused by it: its own, in the same format."""
+        return f"{self.model_id} {self.row.kv_format}"
+
+    def in_format(self, kv_bits: int | None) -> ShelfModel:
+        """The model with its keys and values in so many bits; 0 or None for lossless."""
+        if not kv_bits:
+            return self
+        quantisation = KVQuantisation(kv_bits)
+        share = quantisation.bits_per_number / NUMBER_BITS
+        cache_bytes = self.choice.cache_bytes_per_1k_tokens
+        return dataclasses.replace(
+            self,
+            choice=dataclasses.replace(
+                self.choice,
+                kv_format=quantisation.words,
+                cache_bytes_per_1k_tokens=None
+                if cache_bytes is None
+                else round(cache_bytes * share),
+            ),
+            row=dataclasses.replace(
+                self.row,
+                kv_format=quantisation.words,
+                kv_bytes_per_token=round(self.row.kv_bytes_per_token * share),
+            ),
+        )
+
 
 def _row(choice: ModelChoice, num_parameters: int, load_s: float) -> ModelRow:
     return dataclasses.replace(
@@ -64,6 +95,7 @@ _SMALL = ModelChoice(
     size_bytes=98_000_000,
     max_context_tokens=MODEL.max_context_tokens,
     cache_bytes_per_1k_tokens=1024 * BYTES_PER_TOKEN,
+    kv_format=LOSSLESS_KEY,
     fits=True,
     verdict="perplexity +1.1 %, 97 % of greedy tokens agree",
     load_s=3.4,
@@ -160,49 +192,63 @@ SHELF: tuple[ShelfModel, ...] = (
 """What is on the machine, the bundled one first."""
 
 
-def on_shelf(name: str) -> ShelfModel:
+def on_shelf(name: str, kv_bits: int | None = None) -> ShelfModel:
     """A model that could be loaded.
 
+    Args:
+        name: Its name.
+        kv_bits: Bits of its keys and values; 0 or None for lossless.
+
     Raises:
+        InvalidRequestError: They cannot be kept in so many bits.
         ModelNotFoundError: There is none of that name.
         ModelLoadError: It is known that it cannot be loaded.
     """
+    check_bits(kv_bits)
     for model in SHELF:
         if model.model_id == name:
             if model.choice.refusal:
                 raise ModelLoadError(f"{name} cannot be loaded: {model.choice.refusal}")
-            return model
+            return model.in_format(kv_bits)
     raise ModelNotFoundError(name, tuple(model.model_id for model in SHELF))
 
 
 Stored = Mapping[str, Mapping[AgentKey, int]]
-"""Tokens of each agent that are on disk, for each model by its name."""
+"""Tokens of each agent that are on disk, for each model and format by the name of its caches."""
 
 
 def stored_at_first() -> dict[str, dict[AgentKey, int]]:
     """What the disk has of agents before anything happens."""
-    return {model.model_id: dict(model.stored) for model in SHELF}
+    return {model.space: dict(model.stored) for model in SHELF}
 
 
 def choices(
-    active: str, contexts: Sequence[tuple[AgentKey, int]], stored: Stored
+    active: ShelfModel,
+    contexts: Sequence[tuple[AgentKey, int]],
+    stored: Stored,
+    kv_bits: int | None = None,
 ) -> tuple[ModelChoice, ...]:
     """Every model with what it would mean for the agents; the active one first.
 
     Args:
-        active: Name of the active model.
+        active: The active model.
         contexts: Each agent with the tokens of its context.
         stored: What the disk has of them for the other models.
+        kv_bits: Bits of keys and values that a swap is to bring; 0 or None for lossless.
+
+    Raises:
+        InvalidRequestError: They cannot be kept in so many bits.
     """
+    check_bits(kv_bits)
     found = [
         dataclasses.replace(
             model.choice,
-            is_active=model.model_id == active,
+            is_active=model.model_id == active.model_id,
             agents=()
-            if model.model_id == active or model.choice.refusal
-            else _impact(model, contexts, stored.get(model.model_id, {})),
+            if model.space == active.space or model.choice.refusal
+            else _impact(model, contexts, stored.get(model.space, {})),
         )
-        for model in SHELF
+        for model in (each.in_format(kv_bits) for each in SHELF)
     ]
     return tuple(sorted(found, key=lambda choice: not choice.is_active))
 
@@ -232,7 +278,7 @@ def under_model(snapshot: EngineSnapshot, row: ModelRow) -> EngineSnapshot:
         snapshot: The state, sizes as for ``MODEL``.
         row: The model that serves.
     """
-    if row.model_id == MODEL.model_id:
+    if row == MODEL:
         return snapshot
 
     def sized(num_bytes: int) -> int:

@@ -50,10 +50,10 @@ class StillModels(ABC):
     def note(self, kind: str, text: str, level: str) -> None:
         """Adds an event."""
 
-    def models(self) -> tuple[ModelChoice, ...]:
+    def models(self, kv_bits: int | None = None) -> tuple[ModelChoice, ...]:
         """The models there are, and what each would mean for the agents."""
         contexts = [(row.key, row.num_context_tokens) for row in self._shown.agents]
-        return choices(self._model.model_id, contexts, self._stored)
+        return choices(self._model, contexts, self._stored, kv_bits)
 
     def swap(self, command: SwapModel) -> None:
         """Changes the model, with everything that a real swap takes time for."""
@@ -62,12 +62,12 @@ class StillModels(ABC):
             raise SwapInProgressError(shown.swap.to_model, shown.swap.eta_s or 1.0)
         if shown.model_detail is None:
             raise ModelLoadingError("no model is loaded yet")
-        before, after = self._model, on_shelf(command.model)
+        before, after = self._model, on_shelf(command.model, command.kv_bits)
         if after.fault:
             words = f"{after.model_id} cannot be loaded, {before.model_id} serves again"
             self.note("swap", f"{words}: {after.fault}", "warning")
             raise ModelLoadError(f"{words}: {after.fault}")
-        self._stored[before.model_id] = {row.key: _num_on_disk(row) for row in shown.agents}
+        self._stored[before.space] = {row.key: _num_on_disk(row) for row in shown.agents}
         self._take_up(after)
         report = _report(before, after)
         self._shown = dataclasses.replace(self._shown, last_swap=report)
@@ -80,7 +80,7 @@ class StillModels(ABC):
         return answers
 
     def _take_up(self, model: ShelfModel) -> None:
-        shown, stored = self._shown, self._stored[model.model_id]
+        shown, stored = self._shown, self._stored.get(model.space, {})
         agents = tuple(_under_another(row, stored) for row in shown.agents)
         drawn = dataclasses.replace(
             shown,

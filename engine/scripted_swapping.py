@@ -67,10 +67,10 @@ class ScriptedSwapping(ScriptedAgents):
     def _work(self) -> None:
         """Takes running turns one tick further."""
 
-    def models(self) -> tuple[ModelChoice, ...]:
+    def models(self, kv_bits: int | None = None) -> tuple[ModelChoice, ...]:
         """The models there are, and what each would mean for the agents."""
         contexts = [(("", actor.role.agent_id), actor.num_context) for actor in self._actors]
-        return choices(self._model.model_id, contexts, self._stored)
+        return choices(self._model, contexts, self._stored, kv_bits)
 
     def swap(self, command: SwapModel) -> None:
         """Begins a change of model."""
@@ -79,7 +79,7 @@ class ScriptedSwapping(ScriptedAgents):
         if self._swap is not None:
             coming = self._swap.to_model.model_id
             raise SwapInProgressError(coming, self._swap.row(self._now_s, 0).eta_s or 1.0)
-        to_model = on_shelf(command.model)
+        to_model = on_shelf(command.model, command.kv_bits)
         self._swap = ScriptedSwap(
             command=command, from_model=self._model, to_model=to_model, begun_s=self._now_s
         )
@@ -138,7 +138,7 @@ class ScriptedSwapping(ScriptedAgents):
             self._finish(swap)
 
     def _unload(self, swap: ScriptedSwap) -> None:
-        self._stored[self._model.model_id] = {
+        self._stored[self._model.space] = {
             ("", actor.role.agent_id): min(
                 actor.num_context, self._memory.num_on_disk(actor) * BLOCK_TOKENS
             )
@@ -157,7 +157,7 @@ class ScriptedSwapping(ScriptedAgents):
         swap.enter(swap.phase, self._now_s)
         self._swap = None
         self._model = swap.from_model if is_back else swap.to_model
-        stored = self._stored[self._model.model_id]
+        stored = self._stored.get(self._model.space, {})
         for actor in self._actors:
             num_tokens = stored.get(("", actor.role.agent_id), 0)
             actor.num_stored_blocks = -(-num_tokens // BLOCK_TOKENS)
@@ -195,7 +195,9 @@ class ScriptedSwapping(ScriptedAgents):
         swap = self._swap
         if swap is None:
             return dataclasses.replace(shown, last_swap=self._last_swap)
-        row = swap.row(self._now_s, shown.batch.num_waiting)
+        batch = shown.batch
+        is_early = swap.phase is SwapPhase.DRAINING
+        row = swap.row(self._now_s, batch.num_running if is_early else batch.num_waiting)
         shown = dataclasses.replace(
             shown,
             status=EngineStatus.SWAPPING,

@@ -140,6 +140,12 @@ class Sequence:
         return self.arrival_s - HEAD_START_S * self.agent.priority
 
     @property
+    def deadline_s(self) -> float | None:
+        """When nobody wants its answer any more, monotonic seconds; None for never."""
+        limit_s = self.request.time_limit_s
+        return None if limit_s is None else self.arrival_s + limit_s
+
+    @property
     def is_ready(self) -> bool:
         """Whether it may be admitted: nothing is read for it, and its agent is not paused."""
         return not self.is_restoring and not self.agent.paused

@@ -15,6 +15,7 @@ from engine.trace import TraceSink
 
 if TYPE_CHECKING:
     from engine.models.catalog import ModelSource
+    from engine.models.defaults import ModelDefaults
     from engine.models.entry import ModelEntry
 
 Progress = Callable[[float, str], None]
@@ -71,6 +72,13 @@ class ModelShelf(Protocol):
         Raises:
             ModelNotFoundError: There is no such model.
             ModelLoadError: It cannot be read or made.
+        """
+
+    def defaults(self, reference: str) -> ModelDefaults:
+        """What is set for a model.
+
+        Args:
+            reference: What the settings would call it.
         """
 
     def entries(self) -> list[ModelEntry]:

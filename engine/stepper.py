@@ -4,23 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from engine.cache.agents import AgentStore
-from engine.cache.last_turn import LastTurn
-from engine.cache.reply import kept_replies
+from engine.endings import Endings
 from engine.errors import (
     ConstraintFailedError,
     EngineFailedError,
     OutOfMemoryError,
     PoolExhaustedError,
-    StokerError,
 )
 from engine.explainer import Explainer
-from engine.models.chat import ModelChat
-from engine.persistence import Persistence
 from engine.pressure import Pressure
 from engine.publisher import StepReading
 from engine.recovery import Recovery
-from engine.request import Delta, FinishReason
+from engine.request import FinishReason
 from engine.residency import Residency
 from engine.runtime.runner import Chosen, DecodeRow, ModelRunner
 from engine.scheduler import Scheduler
@@ -37,11 +32,9 @@ class Stepper:
     def __init__(
         self,
         runner: ModelRunner,
-        chat: ModelChat,
         scheduler: Scheduler,
         residency: Residency,
-        agents: AgentStore,
-        persistence: Persistence | None,
+        endings: Endings,
         explainer: Explainer,
         pressure: Pressure,
         recovery: Recovery,
@@ -53,11 +46,9 @@ class Stepper:
 
         Args:
             runner: Runs the model.
-            chat: Remembers how replies were tokenised.
             scheduler: Says who is next.
             residency: Makes room, restores and keeps.
-            agents: Told when a turn of theirs ends.
-            persistence: Keeps agents on disk; None without a warm tier.
+            endings: Ends turns.
             explainer: Says why known tokens are computed again.
             pressure: Keeps the pool within the memory there is.
             recovery: Tells a spoilt cache from a model that fails.
@@ -66,10 +57,8 @@ class Stepper:
             clock: Monotonic seconds.
         """
         self._runner = runner
-        self._chat = chat
         self._residency = residency
-        self._agents = agents
-        self._persistence = persistence
+        self._endings = endings
         self._explainer = explainer
         self._pressure = pressure
         self._recovery = recovery
@@ -82,6 +71,7 @@ class Stepper:
     def step(self) -> None:
         """Admits, decodes one token of every sequence, prefills one slice, sends deltas."""
         self._pressure.look(soon=bool(self.scheduler.waiting))
+        self._endings.end_hopeless()
         self._admit()
         decoding = self._grow(self.scheduler.decoding)
         self.reading.num_decoding = len(decoding)
@@ -118,11 +108,11 @@ class Stepper:
                 "pinned agents leave no room for this request; unpin one or wait",
                 scheduler.retry_after_s(self._clock()),
             )
-            self.fail(first, error)
+            self._endings.fail(first, error)
 
     def _start(self, sequence: Sequence) -> None:
         sequence.started_s = self._clock()
-        self._send(sequence)
+        self._endings.send(sequence)
 
     def _grow(self, decoding: Iterable[Sequence]) -> list[Sequence]:
         """Pays for the next token of each; those that find no room wait or make others wait."""
@@ -139,7 +129,7 @@ class Stepper:
             error = PoolExhaustedError(
                 "the KV cache budget is used up", self.scheduler.retry_after_s(self._clock())
             )
-            self.fail(sequence, error)
+            self._endings.fail(sequence, error)
             return
         self._telemetry.note(
             "preempt",
@@ -176,14 +166,14 @@ class Stepper:
             try:
                 self._append(sequence, token_id, now_s)
             except ConstraintFailedError as error:
-                self.fail(sequence, error)
+                self._endings.fail(sequence, error)
 
     def _run_short(self, sequences: list[Sequence], error: OutOfMemoryError) -> None:
         refused = self._shortage.meet(sequences, error)
         if refused is not None:
             text = "the machine ran out of memory during this turn; try again later"
             retry_after_s = self.scheduler.retry_after_s(self._clock())
-            self.fail(refused, PoolExhaustedError(text, retry_after_s))
+            self._endings.fail(refused, PoolExhaustedError(text, retry_after_s))
 
     def _append(self, sequence: Sequence, token_id: Chosen, now_s: float) -> None:
         if token_id is None:
@@ -206,9 +196,9 @@ class Stepper:
             self._telemetry.first_token(now_s - sequence.arrival_s)
             self._tell_miss(sequence)
         if sequence.output.finish_reason is None:
-            self._send(sequence)
+            self._endings.send(sequence)
         else:
-            self._finish(sequence, sequence.output.finish_reason)
+            self._endings.finish(sequence, sequence.output.finish_reason)
 
     def _compute_again(self, sequence: Sequence) -> None:
         """After logits that are not finite: once more without the cache, or not at all."""
@@ -219,7 +209,7 @@ class Stepper:
             return
         self._recovery.give_up(sequence)
         text = "the model gave numbers that are not finite; change the prompt or the model"
-        self.fail(sequence, EngineFailedError(text))
+        self._endings.fail(sequence, EngineFailedError(text))
 
     def _tell_miss(self, sequence: Sequence) -> None:
         """Counts a prompt that was taken in, and says why known tokens were computed again."""
@@ -269,7 +259,7 @@ class Stepper:
             return
         # Only the prompt was to be computed. Its last token always is the next turn's first.
         self._tell_miss(sequence)
-        self._finish(sequence, FinishReason.MAX_TOKENS)
+        self._endings.finish(sequence, FinishReason.MAX_TOKENS)
 
     def _prefill_slice(self, sequence: Sequence, num_due: int) -> None:
         num_decoding = len(self.scheduler.decoding)
@@ -287,95 +277,3 @@ class Stepper:
         self._telemetry.trace.sliced(sequence, num_tokens, now_s - began_s, num_decoding)
         self.reading.slice_tokens = num_tokens
         self.reading.stall_ms = (now_s - began_s) * 1000 if num_decoding else 0.0
-
-    def _finish(
-        self, sequence: Sequence, reason: FinishReason, error: StokerError | None = None
-    ) -> None:
-        self.scheduler.remove(sequence)
-        if sequence.caches is not None:
-            self._residency.keep(sequence)
-        else:
-            self._residency.release(sequence)
-        agent = sequence.agent
-        if sequence.output.num_tokens and error is None:
-            self._remember_reply(sequence)
-        now_s = self._clock()
-        mark = sequence.mark(self._telemetry.wall_clock(), now_s)
-        sequence.turn_number = mark.number
-        self._agents.end_turn(agent, now_s, sequence.request.prompt_token_ids, mark)
-        self._telemetry.turn_finished()
-        self._telemetry.trace.finished(sequence, reason)
-        self.scheduler.observe_end(now_s)
-        if sequence.started_s is not None:
-            agent.last_turn = _last_turn(sequence)
-        self._send(sequence, reason, error)
-        if self._persistence is not None and agent.block_table:
-            self._persistence.keep_agent(agent)
-
-    def _remember_reply(self, sequence: Sequence) -> None:
-        agent, request = sequence.agent, sequence.request
-        prompt = request.prompt_token_ids
-        reply = self._chat.remember_reply(
-            prompt, sequence.token_ids[len(prompt) :], request.namespace
-        )
-        agent.replies = kept_replies(agent.replies, prompt, reply)
-
-    def _send(
-        self,
-        sequence: Sequence,
-        reason: FinishReason | None = None,
-        error: StokerError | None = None,
-    ) -> None:
-        text, token_ids, logprobs = sequence.output.take()
-        sequence.sink(
-            Delta(
-                request_id=sequence.request.request_id,
-                agent_id=sequence.agent.agent_id,
-                text=text,
-                token_ids=token_ids,
-                logprobs=logprobs,
-                usage=sequence.usage,
-                finish_reason=reason,
-                stop_string=sequence.output.stop_string,
-                error=error,
-            )
-        )
-
-    def abort(self, sequence: Sequence, reason: str) -> None:
-        """Ends a sequence, wherever it is; what it computed stays its agent's."""
-        self._telemetry.note(
-            "abort",
-            f"{sequence.agent.agent_id}: {reason} after {sequence.num_generated_tokens} tokens",
-            **whose(sequence),
-        )
-        self._finish(sequence, FinishReason.ABORTED)
-
-    def end(self, sequence: Sequence, error: StokerError) -> None:
-        """Ends a sequence that did nothing wrong; what it computed stays its agent's."""
-        text = f"{sequence.agent.agent_id}: {error}"
-        self._telemetry.note("abort", text, "warning", **whose(sequence))
-        self._finish(sequence, FinishReason.ERROR, error)
-
-    def fail(self, sequence: Sequence, error: StokerError) -> None:
-        """Ends a sequence with an error; nothing it computed is kept."""
-        text = f"{sequence.agent.agent_id}: {error}"
-        self._telemetry.note("error", text, "error", **whose(sequence))
-        # What a failed step left behind is not to be trusted.
-        sequence.num_computed_tokens = 0
-        self._finish(sequence, FinishReason.ERROR, error)
-
-    def fail_somehow(self, sequence: Sequence, error: StokerError) -> None:
-        """Ends a sequence with an error in a state that may be broken: its client hears of it."""
-        try:
-            self.fail(sequence, error)
-        except Exception as failure:
-            self._telemetry.note("error", f"a turn could not be taken apart: {failure!r}", "error")
-            self._send(sequence, FinishReason.ERROR, error)
-
-
-def _last_turn(sequence: Sequence) -> LastTurn:
-    return LastTurn(
-        num_generated_tokens=sequence.num_generated_tokens,
-        ttft_s=sequence.ttft_s,
-        miss=sequence.miss,
-    )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 from engine.answer import answer_later
+from engine.cache.quantisation import check_bits
 from engine.errors import (
     DrainingError,
     EngineFailedError,
@@ -28,6 +29,8 @@ from engine.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from engine.loading import FoundModel
+
+log = logging.getLogger("stoker.engine")
 
 FLUSH_S = 20.0
 """How long a change waits for the disk."""
@@ -106,6 +109,7 @@ class Swapper:
             raise self._in_progress(self._swap)
         if self._shelf is None:
             raise ModelChangeError("this engine keeps the model that it was started with")
+        check_bits(command.kv_bits)
         model_id = self._shelf.check(command.model)
         active = self._host.loaded
         assert active is not None
@@ -123,13 +127,14 @@ class Swapper:
     @staticmethod
     def _find(swap: Swap, shelf: ModelShelf) -> None:
         """Runs on a thread of its own: reading and hashing a model may take a while."""
-        from engine.loading import find
+        from engine.loading import find, in_format
 
         def progress(share: float, _text: str) -> None:
             swap.progress.advance(share)
 
         try:
-            swap.found.set_result(find(lambda tell: shelf.find(swap.command.model, tell), progress))
+            found = find(lambda tell: shelf.find(swap.command.model, tell), progress)
+            swap.found.set_result(in_format(found, swap.command.kv_bits))
         except StokerError as error:
             swap.found.set_exception(error)
         except Exception as error:
@@ -160,12 +165,17 @@ class Swapper:
             return
         found, active = swap.found.result(), self._host.loaded
         assert active is not None
-        if found.source.fingerprint == active.found.source.fingerprint:
+        if self._is_same(found, active.found):
             self._end(swap)
             return
         swap.drain_until_s = self._clock() + swap.command.drain_s
         swap.progress.enter(SwapPhase.DRAINING)
         self._publication.set_status(EngineStatus.SWAPPING, f"changing to {swap.progress.to_model}")
+
+    def _is_same(self, found: FoundModel, active: FoundModel) -> bool:
+        """Whether two models would serve from the same caches."""
+        formats = [self._host.quantisation(each.source.defaults) for each in (found, active)]
+        return found.source.fingerprint == active.source.fingerprint and formats[0] == formats[1]
 
     def _drain(self, swap: Swap) -> None:
         if self._host.core.scheduler.has_work and self._clock() < swap.drain_until_s:
@@ -212,7 +222,7 @@ class Swapper:
             return error
         except Exception as error:
             # Whatever a model that comes does wrong, the one that was must come back.
-            self._telemetry.note("error", traceback.format_exc(limit=-3), "error")
+            log.exception("a model could not be loaded")
             return ModelLoadError(f"{type(error).__name__}: {error}")
         return None
 
@@ -289,7 +299,10 @@ class Swapper:
             )
         else:
             self._telemetry.note("swap", f"not to {progress.to_model}: {error}", "error")
+        report = SwapReport(from_model=progress.from_model, to_model=progress.to_model, parts=parts)
         if self._publication.status is EngineStatus.SWAPPING:
+            if error is None:
+                self._publication.last_swap = report
             self._publication.set_status(EngineStatus.SERVING, "serving")
         else:
             self._show()

@@ -6,6 +6,7 @@ from engine.answer import answer
 from engine.cache.agent import Agent
 from engine.cache.agents import AgentStore
 from engine.commands import AbortAgent, PauseAgent, SetBatchWindow, SetPriority, TurnCommand
+from engine.endings import Endings
 from engine.sequence import Sequence
 from engine.stepper import Stepper
 from engine.telemetry import Telemetry
@@ -15,16 +16,20 @@ from engine.turn_limits import check_batch_window, check_priority
 class TurnActions:
     """Carries out commands about turns. Every method belongs to the engine's thread."""
 
-    def __init__(self, agents: AgentStore, stepper: Stepper, telemetry: Telemetry) -> None:
+    def __init__(
+        self, agents: AgentStore, stepper: Stepper, endings: Endings, telemetry: Telemetry
+    ) -> None:
         """Wires the parts.
 
         Args:
             agents: Whose turns they are.
-            stepper: Ends and interrupts turns; its scheduler orders them.
+            stepper: Interrupts turns; its scheduler orders them.
+            endings: Ends turns.
             telemetry: Takes events.
         """
         self._agents = agents
         self._stepper = stepper
+        self._endings = endings
         self._scheduler = stepper.scheduler
         self._telemetry = telemetry
 
@@ -51,7 +56,7 @@ class TurnActions:
         """
         ended = self._turns_of(self._agents.get(agent_id, namespace))
         for sequence in ended:
-            self._stepper.abort(sequence, "aborted by hand")
+            self._endings.abort(sequence, "aborted by hand")
         return len(ended)
 
     def _pause(self, command: PauseAgent) -> bool:

@@ -1,87 +1,110 @@
-"""A real terminal: the demo as a person sees it in tmux, and what it leaves behind."""
+"""A real terminal: the dashboard as a person sees it in tmux, and what it leaves behind."""
 
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
-import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
+import httpx
 import pytest
 
+from benchmarks.servers import free_port
+from tests.reliability.faulty import FAULTY, LONG_PROMPT
+from tests.tmux import CLEAN, Tmux
+
 pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
-LIMIT_S = 60.0
-CLEAN = "alternate=0 cursor=1 keypad=0 mouse=0"
-MODES = (
-    "alternate=#{alternate_on} cursor=#{cursor_flag} keypad=#{keypad_flag} mouse=#{mouse_any_flag}"
-)
-
-
-class Tmux:
-    """One terminal with a shell in it."""
-
-    def __init__(self) -> None:
-        self._name = f"stoker-{uuid.uuid4().hex[:8]}"
-        self._run("new-session", "-d", "env", "PS1=$ ", "sh")
-
-    def _run(self, *arguments: str) -> str:
-        command = ["tmux", "-f", "/dev/null", "-L", self._name, *arguments]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-    @property
-    def screen(self) -> str:
-        return self._run("capture-pane", "-p")
-
-    @property
-    def modes(self) -> str:
-        return self._run("display-message", "-p", MODES).strip()
-
-    def type(self, *keys: str) -> None:
-        self._run("send-keys", *keys)
-
-    def until(self, holds: Callable[[str], bool]) -> None:
-        deadline_s = time.monotonic() + LIMIT_S
-        while not holds(self.screen):
-            assert time.monotonic() < deadline_s, self.screen
-            time.sleep(0.1)
-
-    def program(self) -> psutil.Process:
-        shell = psutil.Process(int(self._run("display-message", "-p", "#{pane_pid}")))
-        return next(p for p in shell.children(recursive=True) if "demo" in p.cmdline())
-
-    def close(self) -> None:
-        self._run("kill-server")
+HELP = "Keys, marks and colours"
+STOKER = [sys.executable, "-m", "app.cli"]
 
 
 @pytest.fixture
-def tmux() -> Iterator[Tmux]:
-    terminal = Tmux()
+def tmux(tmp_path: Path) -> Iterator[Tmux]:
+    terminal = Tmux(tmp_path)
     yield terminal
     terminal.close()
 
 
-@pytest.mark.parametrize("way", ["q", "SIGTERM"])
-def test_the_demo_is_used_by_keys_and_leaves_the_terminal_as_it_was(
-    tmux: Tmux, way: str, tmp_path: Path
-) -> None:
-    before, after = tmp_path / "before", tmp_path / "after"
-    demo = f"{sys.executable} -m app.cli demo"
-    tmux.type(f"stty -g > {before}; {demo}; echo left $?; stty -g > {after}", "Enter")
-    tmux.until(lambda screen: "sort:" in screen and "claude repo-a" in screen)
-    assert tmux.modes != CLEAN
-    tmux.type("?")
-    tmux.until(lambda screen: "Keys, marks and colours" in screen)
-    tmux.type("Escape")
-    tmux.until(lambda screen: "Keys, marks and colours" not in screen)
+@pytest.fixture
+def home(tmp_path: Path, bundled_models_dir: Path) -> Path:
+    """A data folder with the bundled model in it."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    (folder / "models").symlink_to(bundled_models_dir)
+    return folder
+
+
+def leave(tmux: Tmux, way: str) -> None:
     if way == "q":
         tmux.type("q")
     else:
         tmux.program().terminate()
-    tmux.until(lambda screen: "left 0" in screen and after.exists() and bool(after.read_text()))
-    assert tmux.modes == CLEAN
-    assert before.read_text() == after.read_text()
-    assert "sort:" not in tmux.screen
+
+
+def ask(port: int, agent: str, text: str) -> str:
+    """One turn over HTTP: the reply, or the words of its end."""
+    body = {"max_tokens": 8, "stream": True, "messages": [{"role": "user", "content": text}]}
+    reply = httpx.post(
+        f"http://127.0.0.1:{port}/v1/messages",
+        json=body,
+        headers={"x-agent-id": agent},
+        timeout=120,
+        trust_env=False,
+    )
+    return reply.text
+
+
+@pytest.mark.parametrize("way", ["q", "SIGTERM"])
+def test_the_demo_is_used_by_keys_and_leaves_the_terminal_as_it_was(tmux: Tmux, way: str) -> None:
+    tmux.start([*STOKER, "demo"])
+    tmux.until_shows("sort:", "claude repo-a")
+    assert tmux.modes != CLEAN
+    tmux.type("?")
+    tmux.until_shows(HELP)
+    tmux.type("Escape")
+    tmux.until(lambda screen: HELP not in screen)
+    leave(tmux, way)
+    tmux.assert_left(0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["q", "SIGTERM"])
+def test_a_real_model_is_used_by_keys_and_leaves_the_terminal_as_it_was(
+    tmux: Tmux, way: str, home: Path
+) -> None:
+    port = free_port()
+    tmux.start([*STOKER, "--port", str(port)], {"STOKER_HOME": str(home)})
+    tmux.until_shows("● serving", "No agent has called yet", f"127.0.0.1:{port}")
+    assert "message_stop" in ask(port, "visitor", "What is the capital of France?")
+    tmux.until_shows("agents 1", "visitor", "○ idle")
+    tmux.type("e")
+    tmux.until_shows("Evict the cache of visitor?")
+    tmux.type("y")
+    tmux.until_shows("◇ on disk", "evicted")
+    tmux.type("u")
+    tmux.until_shows("○ idle", "back in memory")
+    leave(tmux, way)
+    tmux.assert_left(0)
+
+
+def test_an_engine_that_dies_is_told_and_leaves_the_terminal_as_it_was(
+    tmux: Tmux, home: Path, tmp_path: Path
+) -> None:
+    program = tmp_path / "faulty.py"
+    program.write_text(FAULTY, encoding="utf-8")
+    port = free_port()
+    # The program lies elsewhere: Stoker is found from where the terminal was opened.
+    environment = {"STOKER_HOME": str(home), "PYTHONPATH": "."}
+    tmux.start([sys.executable, str(program), "--port", str(port)], environment)
+    tmux.until_shows("● serving")
+    assert "the device is gone" in ask(port, "unlucky", LONG_PROMPT)
+    tmux.until_shows("✖ failed", "The engine failed and serves nothing", "the device is gone")
+    assert "Traceback" not in tmux.screen
+    tmux.type("?")
+    tmux.until_shows(HELP)
+    tmux.type("Escape")
+    tmux.until(lambda screen: HELP not in screen)
+    tmux.type("q")
+    tmux.assert_left(2)
+    assert "Traceback" not in tmux.screen

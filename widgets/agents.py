@@ -33,7 +33,7 @@ SORT_KEYS: dict[str, Callable[[AgentRow], Any]] = {
     "ttft": lambda row: -(row.ttft_s or 0.0),
     "miss": lambda row: -row.miss.num_lost_tokens,
 }
-SORT_CYCLE = (ACTIVITY, "agent", "context", "hot", "hit", "ttft")
+SORT_CYCLE = (ACTIVITY, *SORT_KEYS)
 SORT_WORDS = {"rate": "tok/s", "miss": "last miss"}
 NO_AGENTS = "no agent has called yet"
 NO_MATCH = "no agent passes the filter; escape clears it"
@@ -101,7 +101,7 @@ class AgentsPane(Pane[tuple[AgentRow, ...]]):
             lane_list.glyphs = glyphs
 
     def cycle_sort(self) -> None:
-        """Takes the next order of the usual ones."""
+        """Takes the next order, by one column after the other."""
         at = SORT_CYCLE.index(self.sort_by) if self.sort_by in SORT_CYCLE else -1
         self.sort_by = SORT_CYCLE[(at + 1) % len(SORT_CYCLE)]
 
@@ -172,6 +172,4 @@ class AgentsPane(Pane[tuple[AgentRow, ...]]):
         if self.pattern:
             word = shorten(self.pattern, 24, self.glyphs.ellipsis)
             subtitle = Content.assemble(("filter: ", MUTED), (word, BRAND), "  ", subtitle)
-        if (title.markup, subtitle.markup) != (self.border_title, self.border_subtitle):
-            self.border_title = title.markup
-            self.border_subtitle = subtitle.markup
+        self.name_border(title.markup, subtitle.markup)

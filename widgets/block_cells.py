@@ -109,16 +109,13 @@ def grid_for(num_blocks: int, width: int, height: int) -> Grid:
     """The layout of a map of so many blocks in so much room."""
     per_cell = blocks_per_cell(num_blocks, width * height)
     num_cells = -(-num_blocks // per_cell)
-    cell_width = _cell_width(num_cells, width, height)
-    per_line = max(1, width // cell_width)
-    num_lines = -(-num_cells // per_line)
-    is_airy = num_lines > 1 and cell_width >= GAPPED_CELL_WIDTH and num_lines * 2 - 1 <= height
+    cell_width, line_step = _cell_size(num_cells, width, height)
     return Grid(
         num_cells=num_cells,
         blocks_per_cell=per_cell,
         cell_width=cell_width,
-        cells_per_line=per_line,
-        line_step=2 if is_airy else 1,
+        cells_per_line=max(1, width // cell_width),
+        line_step=line_step,
         height=height,
     )
 
@@ -128,11 +125,16 @@ def state_counts(states: bytes) -> dict[BlockState, int]:
     return {state: states.count(state) for state in BLOCK_ORDER}
 
 
-def _cell_width(num_cells: int, width: int, height: int) -> int:
-    """The widest cell, in characters, with which all cells still fit."""
-    fitting = [
-        cell_width
-        for cell_width in range(1, MAX_CELL_WIDTH + 1)
-        if -(-num_cells // max(1, width // cell_width)) <= height
-    ]
-    return max(fitting, default=1)
+def _cell_size(num_cells: int, width: int, height: int) -> tuple[int, int]:
+    """The largest cells that fit: characters of one, and lines from one row to the next.
+
+    Cells that are apart are apart on all sides, or they would look like columns; where there is no
+    room for that they touch.
+    """
+    for cell_width in range(MAX_CELL_WIDTH, 0, -1):
+        is_apart = cell_width >= GAPPED_CELL_WIDTH
+        num_lines = -(-num_cells // max(1, width // cell_width))
+        line_step = 2 if is_apart and num_lines > 1 else 1
+        if (num_lines - 1) * line_step < height:
+            return cell_width, line_step
+    return 1, 1

@@ -23,7 +23,6 @@ from widgets.bars import Part
 from widgets.block_cells import Cell, aggregate, aggregate_tiers, state_counts
 from widgets.format import short_count, short_ids, shorten
 
-MAX_LEGEND_LINES = 2
 NAME_CELLS = 18
 Paint = tuple[str, str, bool]
 """A cell's mark, its colour, and whether nothing in it is in use."""
@@ -41,6 +40,9 @@ class ColourBy(StrEnum):
         """The one after it; the first one after the last."""
         every = list(ColourBy)
         return every[(every.index(self) + 1) % len(every)]
+
+
+MAX_LEGEND_LINES = {ColourBy.STATE: 2, ColourBy.AGENT: 3, ColourBy.TIER: 2}
 
 
 def painted(pool: PoolRow, num_cells: int, by: ColourBy, glyphs: Glyphs) -> list[Paint]:
@@ -91,7 +93,7 @@ def legend_lines(
         line = Content(gap).join(pieces)
         if line.cell_length <= width:
             return [line]
-    return _flow(entries, width, MAX_LEGEND_LINES)
+    return _flow(entries, width, MAX_LEGEND_LINES[by])
 
 
 def _entry(mark: str, role: str, word: str, count: int) -> list[Part]:
@@ -131,13 +133,16 @@ def _owner_entries(pool: PoolRow, agent_ids: Sequence[str], glyphs: Glyphs) -> l
 
 
 def _flow(entries: Sequence[list[Part]], width: int, num_lines: int) -> list[Content]:
-    """Legend entries on as many lines as are given; what does not fit is left out whole."""
+    """Legend entries on as many lines as are given; how many did not fit is said, if that does."""
     lines: list[Content] = [Content("")]
-    for entry in entries:
+    for at, entry in enumerate(entries):
         piece = Content.assemble(*entry)
         gap = 2 if lines[-1].cell_length else 0
         if lines[-1].cell_length + gap + piece.cell_length > width:
             if len(lines) == num_lines:
+                rest = f"  +{len(entries) - at}"
+                if lines[-1].cell_length + len(rest) <= width:
+                    lines[-1] = Content.assemble(lines[-1], (rest, MUTED))
                 break
             lines.append(piece)
         else:

@@ -71,7 +71,7 @@ class BlockMapPane(Pane[BlockMapSlice]):
         """Names the size of the pool in the border."""
         self._name_border()
         self._ask()
-        self.refresh()
+        self.refresh_changed()
 
     def on_resize(self) -> None:
         """Other blocks are under the cursor where cells stand for other blocks."""
@@ -158,12 +158,8 @@ class BlockMapPane(Pane[BlockMapSlice]):
     def _name_border(self) -> None:
         pool = self._slice.pool
         total = pool.num_total_blocks
-        self.border_title = (
-            f"blocks [b]{short_count(total)}[/b] of {pool.block_tokens} tokens"
-            if total
-            else "blocks"
-        )
-        self.border_subtitle = f"by {self.colour_by}"
+        title = f"blocks [b]{short_count(total)}[/b] of {pool.block_tokens} tokens"
+        self.name_border(title if total else "blocks", f"by {self.colour_by}")
 
     def draw(self, width: int, height: int) -> list[Content]:
         """The map, a blank line where there is room, the legend."""

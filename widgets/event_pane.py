@@ -94,7 +94,7 @@ class EventsPane(Pane[EventsSlice]):
             self._top = self._entries.index(before)
         self._top = max(0, min(self._top, len(self._entries) - 1))
         self._name_border()
-        self.refresh()
+        self.refresh_changed()
 
     def _chosen(self) -> tuple[EngineEvent, ...]:
         """What passes level and filter, newest first."""
@@ -113,14 +113,14 @@ class EventsPane(Pane[EventsSlice]):
     def _name_border(self) -> None:
         title = "events and log" if self._has_log else "events"
         num_chosen = len(self._entries)
-        self.border_title = Content.assemble(f"{title} ", (f"{num_chosen}", "bold"))
+        named = Content.assemble(f"{title} ", (f"{num_chosen}", "bold"))
         words = [LEVEL_WORDS[self._level]]
         if self._pattern:
             shown = shorten(self._pattern, FILTER_CELLS, self.glyphs.ellipsis)
             words.append(f"filter: {shown}")
         if self._top:
             words.append(f"{self._top} newer above")
-        self.border_subtitle = Content(f" {self.glyphs.separator} ".join(words))
+        self.name_border(named, Content(f" {self.glyphs.separator} ".join(words)))
 
     def draw(self, width: int, height: int) -> list[Content]:
         """Newest first, from where somebody looks."""

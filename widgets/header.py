@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from rich.cells import cell_len
 from textual.content import Content
 from textual.reactive import reactive
 from textual.widget import Widget
@@ -30,7 +31,9 @@ from widgets.welcome import launch_line
 
 NEARLY_FULL = 0.9
 WIDE_FROM = 140
-LAUNCH_FROM = 170
+LAUNCH_FROM = 125
+BREATH_CELLS = 10
+"""Beside the name of the program."""
 DISK_FIGURE_CELLS = 10
 
 
@@ -40,6 +43,7 @@ class HeaderSlice:
 
     Attributes:
         status: Of the engine.
+        progress: How far it is with what it does, in words; empty where that is told elsewhere.
         model: Id of the active model; empty before one is loaded.
         model_detail: The active model.
         device: Name of the device; empty before it is known.
@@ -59,6 +63,7 @@ class HeaderSlice:
     """
 
     status: EngineStatus = EngineStatus.STARTING
+    progress: str = ""
     model: str = ""
     model_detail: ModelRow | None = None
     device: str = ""
@@ -90,6 +95,7 @@ def header_slice(
     device = snapshot.device_detail
     return HeaderSlice(
         status=snapshot.status,
+        progress=_drain_words(snapshot) if snapshot.status is EngineStatus.DRAINING else "",
         model=snapshot.model,
         model_detail=snapshot.model_detail,
         device=snapshot.device,
@@ -122,8 +128,14 @@ class Header(Widget):
         width, height = self.content_size.width, self.content_size.height
         if width <= 0:
             return Content("")
-        state = self._state(width)
-        first = _spread(self._identity(width, width - state.cell_length - 10), state, width)
+        state = self._state(width, has_launch=True)
+        if width < LAUNCH_FROM or width - state.cell_length - BREATH_CELLS < self._least_cells(
+            width
+        ):
+            state = self._state(width, has_launch=False)
+        first = _spread(
+            self._identity(width, width - state.cell_length - BREATH_CELLS), state, width
+        )
         if height < 2:
             return first
         return Content("\n").join([first, _spread(self._meters(width), self._load(), width)])
@@ -170,7 +182,12 @@ class Header(Widget):
             words.pop()
         return separator.join(words)
 
-    def _state(self, width: int) -> Content:
+    def _least_cells(self, width: int) -> int:
+        """What the names of model and device take, and what is to be warned of."""
+        names = (clean(self.shown.model), clean(self.shown.device), *self._warnings(width))
+        return sum(map(cell_len, names)) + len("  ")
+
+    def _state(self, width: int, *, has_launch: bool) -> Content:
         shown = self.shown
         parts: list[Part] = []
         if shown.is_paused:
@@ -186,7 +203,7 @@ class Header(Widget):
             parts += [(" wait ", MUTED), (f"{shown.num_waiting}", BRIGHT)]
         if width >= 100 or not shown.source.is_recorded:
             parts.append((f"  {shown.address}", BRIGHT))
-        if width >= LAUNCH_FROM and not shown.source.is_recorded:
+        if has_launch and not shown.source.is_recorded:
             parts += [("   connect: ", MUTED), (shown.launch, BRIGHT)]
         if width >= 100:
             parts += [("   up ", MUTED), (f"{duration(shown.uptime_s):>6}", BRIGHT)]
@@ -198,7 +215,8 @@ class Header(Widget):
         if stale_s:
             return (f"{self.glyphs.warning} stale {duration(stale_s)}", f"bold {WARN}")
         mark = self.glyphs.error if status is EngineStatus.FAILED else self.glyphs.serving
-        return (f"{mark} {status.value}", f"bold {ENGINE_ROLE[status]}")
+        words = f"{status.value} {self.shown.progress}".rstrip()
+        return (f"{mark} {words}", f"bold {ENGINE_ROLE[status]}")
 
     def _meters(self, width: int) -> Content:
         has_disk = self.shown.disk.bytes_budget > 0 or self._is_disk_off
@@ -259,6 +277,15 @@ class Header(Widget):
             ("   waiting ", MUTED),
             (f"{shown.num_waiting:>2}", waiting_role),
         )
+
+
+def _drain_words(snapshot: EngineSnapshot) -> str:
+    """What an engine that drains still waits for: turns first, then the disk."""
+    num_turns = snapshot.batch.num_running + snapshot.batch.num_waiting
+    if num_turns:
+        return f"{num_turns} turn{'s' if num_turns > 1 else ''}"
+    num_blocks = snapshot.disk.num_pending
+    return f"{num_blocks} to write" if num_blocks else ""
 
 
 def _spread(left: Content, right: Content, width: int) -> Content:

@@ -150,6 +150,8 @@ def state_words(row: AgentRow) -> tuple[str, str]:
         case AgentStatus.PREFILLING:
             eta = f" {seconds(row.eta_s)}" if row.eta_s is not None else ""
             return row.status.value, f"{percent(row.prefill_progress):>4}{eta}"
+        case AgentStatus.QUEUED if row.eta_s is not None:
+            return "awaits model", seconds(row.eta_s)
         case AgentStatus.QUEUED:
             return row.status.value, seconds(row.wait_s)
         case AgentStatus.TOOL_WAIT | AgentStatus.IDLE:
@@ -168,7 +170,8 @@ def state_words(row: AgentRow) -> tuple[str, str]:
 def _state(row: AgentRow, width: int, glyphs: Glyphs) -> CellParts:
     role = AGENT_ROLE[row.status]
     is_held = row.paused and row.status in HELD
-    if row.status is AgentStatus.QUEUED and row.wait_s > LONG_WAIT_S and not is_held:
+    is_served = row.eta_s is None
+    if row.status is AgentStatus.QUEUED and row.wait_s > LONG_WAIT_S and is_served and not is_held:
         role = WARN
     word, number = state_words(row)
     mark = glyphs.paused if is_held else glyphs.agent[row.status]

@@ -48,8 +48,8 @@ class LoadingPane(Pane[LoadingSlice]):
     def slice_changed(self) -> None:
         """Says in the border whether there is anything to wait for."""
         is_failed = self._slice.status is EngineStatus.FAILED
-        self.border_title = "no model" if is_failed else "getting ready"
-        self.refresh()
+        self.name_border("no model" if is_failed else "getting ready")
+        self.refresh_changed()
 
     def draw(self, width: int, height: int) -> list[Content]:
         """A bar in the middle of the pane."""

@@ -6,23 +6,30 @@ from dataclasses import dataclass, field
 
 from textual.content import Content
 
-from engine.snapshot import DeviceRow, DiskRow, ModelRow
-from styles.tokens import BRIGHT, DIM, GOOD, MUTED, PLAIN, WARN
-from widgets.format import clean, seconds, short_bytes, short_count, shorten
+from engine.snapshot import DeviceRow, DiskRow, ModelRow, SwapPhase, SwapReport, SwapRow
+from styles.tokens import BRAND, BRIGHT, DIM, GOOD, MUTED, PLAIN, WARN
+from widgets.bars import bar
+from widgets.format import clean, percent, seconds, short_bytes, short_count, shorten
 from widgets.pane import Pane
+from widgets.swap_line import left_words, phase_words, waiting_words
 
 LABEL_CELLS = 10
+MAX_BAR_CELLS = 24
+LEAST_PART_S = 0.05
+"""Parts of a swap that took less are not told."""
 LOSSLESS = "lossless"
 """What a model's KV format is called when nothing is lost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSlice:
-    """The active model, None before one is loaded, the device and the disk tier."""
+    """The active model, None while none is loaded, the device, the disk tier, and swaps."""
 
     model: ModelRow | None = None
     device: DeviceRow = field(default_factory=DeviceRow)
     disk: DiskRow = field(default_factory=DiskRow)
+    swap: SwapRow | None = None
+    last_swap: SwapReport | None = None
 
 
 class ModelPane(Pane[ModelSlice]):
@@ -32,13 +39,42 @@ class ModelPane(Pane[ModelSlice]):
         super().__init__(ModelSlice(), "model and device", widget_id="model")
 
     def draw(self, width: int, height: int) -> list[Content]:
-        """Model first, then the disk, then the device with its fast paths and fallbacks."""
-        return [*self._model_lines(width), *self._disk_lines(width), *self._device_lines(width)]
+        """A swap, the model, then the disk, then the device with its fast paths and fallbacks."""
+        return [
+            *self._swap_lines(width),
+            *self._model_lines(width),
+            *self._disk_lines(width),
+            *self._device_lines(width),
+        ]
+
+    def _swap_lines(self, width: int) -> list[Content]:
+        """The change of model under way."""
+        swap = self._slice.swap
+        if swap is None:
+            return []
+        waiting = waiting_words(swap)
+        room = max(4, min(MAX_BAR_CELLS, width - LABEL_CELLS - 18))
+        role = WARN if swap.phase is SwapPhase.RESTORING else PLAIN
+        words = Content.styled(phase_words(swap), role).wrap(max(8, width - LABEL_CELLS))
+        return [
+            *(
+                Content.assemble((_label("swapping" if not row else ""), MUTED), piece)
+                for row, piece in enumerate(words)
+            ),
+            Content.assemble(
+                _label(""),
+                *bar(swap.progress, room, BRAND, self.glyphs),
+                (f" {percent(swap.progress):>4}", BRIGHT),
+                (f"  {left_words(swap)}", MUTED),
+            ),
+            *([_fact("", waiting, MUTED)] if waiting else []),
+        ]
 
     def _model_lines(self, width: int) -> list[Content]:
         model = self._slice.model
         if model is None:
-            return [Content.styled("no model is loaded", DIM)]
+            words = "no model is in memory now" if self._slice.swap else "no model is loaded"
+            return [Content.styled(words, DIM)]
         batching = (
             ("ragged: sequences join and leave between steps", PLAIN)
             if model.batching == "ragged"
@@ -59,6 +95,18 @@ class ModelPane(Pane[ModelSlice]):
             *([_fact("kv cache", _kv_words(model))] if model.kv_format != LOSSLESS else []),
             _fact("batching", *batching),
             _fact("loaded in", seconds(model.load_s)),
+            *self._last_swap_lines(width),
+        ]
+
+    def _last_swap_lines(self, width: int) -> list[Content]:
+        report = self._slice.last_swap
+        if report is None or self._slice.swap is not None:
+            return []
+        words = f"from {clean(report.from_model)} in {report_words(report)}"
+        pieces = Content.styled(words, PLAIN).wrap(max(8, width - LABEL_CELLS))
+        return [
+            Content.assemble((_label("" if row else "last swap"), MUTED), piece)
+            for row, piece in enumerate(pieces)
         ]
 
     def _disk_lines(self, width: int) -> list[Content]:
@@ -97,6 +145,22 @@ class ModelPane(Pane[ModelSlice]):
         for at, path in enumerate(device.fallbacks):
             lines += self._warning("" if at else "slower", path, width)
         return lines
+
+
+def report_words(report: SwapReport) -> str:
+    """What a swap took: all of it, and the parts that count."""
+    parts = report.parts
+    named = (
+        ("looked through", parts.prepare_s),
+        ("turns finished", parts.drain_s),
+        ("caches saved", parts.save_s),
+        ("unloaded", parts.unload_s),
+        ("loaded", parts.load_s),
+        ("tested", parts.check_s),
+        ("pool made", parts.rebuild_s),
+    )
+    words = ", ".join(f"{name} {seconds(took)}" for name, took in named if took >= LEAST_PART_S)
+    return f"{seconds(parts.total_s)} ({words})" if words else seconds(parts.total_s)
 
 
 def _kv_words(model: ModelRow) -> str:

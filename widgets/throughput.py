@@ -60,7 +60,7 @@ class ThroughputPane(Pane[ThroughputSlice]):
     def slice_changed(self) -> None:
         """Draws, and says in the border how far back the charts go."""
         self._name_span()
-        self.refresh()
+        self.refresh_changed()
 
     def _name_span(self) -> None:
         chosen = self._slice.trend.span_s
@@ -70,9 +70,7 @@ class ThroughputPane(Pane[ThroughputSlice]):
             else f" {_span_word(span_s)} "
             for span_s in SPANS_S
         ]
-        subtitle = "".join(words)
-        if subtitle != self.border_subtitle:
-            self.border_subtitle = subtitle
+        self.name_border("throughput", "".join(words))
 
     def draw(self, width: int, height: int) -> list[Content]:
         """Charts on top, figures below."""

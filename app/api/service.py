@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TypeVar
@@ -158,8 +159,11 @@ class TurnService:
             record,
             prepared.reader(),
         )
-        if self.settings.request_timeout_s:
-            turn.end_in(self.settings.request_timeout_s)
+        limit_s = self.settings.request_timeout_s
+        if limit_s:
+            left_s = record.started + limit_s - time.perf_counter()
+            request = replace(request, time_limit_s=max(0.0, left_s))
+            turn.end_in(limit_s)
         await self._follow(turn, turn.submit(request, receive))
         return turn
 

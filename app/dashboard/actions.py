@@ -11,9 +11,11 @@ from textual.binding import Binding, BindingType
 
 from app.dashboard.action import DashboardAction, Power
 from app.dashboard.agent_actions import AGENT_ACTIONS
+from app.dashboard.key_words import spelled
 from app.dashboard.replay_actions import REPLAY_ACTIONS
 from app.dashboard.system_actions import SYSTEM_ACTIONS
 from app.dashboard.view_actions import VIEW_ACTIONS
+from styles.tokens import Glyphs
 from widgets.key_bar import KeyHint
 
 ACTIONS: tuple[DashboardAction, ...] = (
@@ -58,11 +60,16 @@ def bindings() -> list[BindingType]:
     return [*own, *panes, *MOVES]
 
 
-def key_hints(actions: Sequence[DashboardAction]) -> tuple[KeyHint, ...]:
-    """Footer entries of actions."""
+def key_hints(actions: Sequence[DashboardAction], glyphs: Glyphs) -> tuple[KeyHint, ...]:
+    """Footer entries of actions.
+
+    Args:
+        actions: What is offered.
+        glyphs: Marks; where they are ASCII, so are the keys.
+    """
     return tuple(
         KeyHint(
-            key=action.key_label,
+            key=spelled(action.key_label, glyphs),
             label=action.label,
             action=f"screen.{action.name}",
             rank=action.rank,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import tzinfo
 from typing import Any
 
@@ -15,6 +16,7 @@ from app.dashboard.placing import lay_out, undo_layout
 from engine.snapshot import (
     EMPTY_SNAPSHOT,
     AgentRow,
+    AgentStatus,
     EngineEvent,
     EngineSnapshot,
     EngineStatus,
@@ -40,6 +42,17 @@ STAGE = (AgentsPane, WelcomePane, LoadingPane)
 def max_context_tokens(snapshot: EngineSnapshot) -> int:
     """The active model's context limit in tokens; 0 when there is no model."""
     return snapshot.model_detail.max_context_tokens if snapshot.model_detail else 0
+
+
+def awaiting(snapshot: EngineSnapshot) -> tuple[AgentRow, ...]:
+    """The agents; whose turns wait for a model, with the time that is left until it serves."""
+    swap = snapshot.swap
+    if snapshot.status is not EngineStatus.SWAPPING or swap is None or swap.eta_s is None:
+        return snapshot.agents
+    return tuple(
+        replace(row, eta_s=swap.eta_s) if row.status is AgentStatus.QUEUED else row
+        for row in snapshot.agents
+    )
 
 
 class Board(Container):
@@ -95,7 +108,11 @@ class Board(Container):
         self._show_events()
         self.query_one(ModelPane).update_from(
             ModelSlice(
-                model=snapshot.model_detail, device=snapshot.device_detail, disk=snapshot.disk
+                model=snapshot.model_detail,
+                device=snapshot.device_detail,
+                disk=snapshot.disk,
+                swap=snapshot.swap,
+                last_swap=snapshot.last_swap,
             )
         )
 
@@ -123,7 +140,7 @@ class Board(Container):
 
     def show_tables(self) -> None:
         """Draws the agents and the block map of the snapshot last shown."""
-        agents = self._shown.agents
+        agents = awaiting(self._shown)
         if not self.query_one(AgentsPane).has_class("-offstage"):
             self.query_one(AgentsPane).update_from(agents)
         self.query_one(BlockMapPane).update_from(

@@ -139,7 +139,7 @@ class EngineDispatch:
         keys = tuple(agent.key for agent in agents)
 
         def report(done: Future[Eviction]) -> None:
-            answer = _answer(done, lambda eviction: _evicted_words(who, eviction))
+            answer = answered(done, lambda eviction: _evicted_words(who, eviction))
             if not answer.is_error and done.result().num_disk_tokens:
                 answer.text += "; u brings it back"
                 answer.evicted = keys
@@ -261,7 +261,7 @@ class EngineDispatch:
         self._engine.send(command)
 
     def _report(self, future: Future[Any], describe: Callable[[Any], str]) -> None:
-        future.add_done_callback(lambda done: self._receiver.post_message(_answer(done, describe)))
+        future.add_done_callback(lambda done: self._receiver.post_message(answered(done, describe)))
 
 
 def _evicted_words(who: str, eviction: Eviction) -> str:
@@ -287,7 +287,13 @@ def _aborted_words(agent_id: str, num_ended: int) -> str:
     return f"{num_ended} {turns} of {clean(agent_id)} aborted"
 
 
-def _answer(future: Future[Any], describe: Callable[[Any], str]) -> CommandAnswered:
+def answered(future: Future[Any], describe: Callable[[Any], str]) -> CommandAnswered:
+    """How a command ended, in words.
+
+    Args:
+        future: Its answer, which is there.
+        describe: Words for what it resolved to.
+    """
     try:
         return CommandAnswered(describe(future.result()), is_error=False)
     except StokerError as error:

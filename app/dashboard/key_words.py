@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from app.dashboard.action import DashboardAction
+from styles.tokens import ASCII, Glyphs
 
 _WORDS = {
     "colon": ":",
@@ -41,6 +42,15 @@ def key_word(key: str) -> str:
     *held, last = key.split("+")
     word = _WORDS.get(last, last)
     return f"^{word}" if held == ["ctrl"] else "+".join([*held, word])
+
+
+def spelled(keys: str, glyphs: Glyphs) -> str:
+    """Keys as text, in ASCII alone where the marks are."""
+    if glyphs is not ASCII:
+        return keys
+    for arrow, name in zip(_ARROWS, ("left", "right", "up", "down"), strict=True):
+        keys = keys.replace(arrow, name)
+    return keys
 
 
 def key_words(keys: Sequence[str]) -> str:

@@ -9,12 +9,16 @@ from widgets.format import shorten
 
 PERSON_KINDS = ("disk", "quarantine", "record")
 """Kinds of warnings that only a person can do something about."""
+TOLD_OTHERWISE = "swap"
+"""How a change of model ended is told where it ends."""
 MAX_AT_ONCE = 3
 TEXT_CELLS = 200
 
 
 def needs_person(event: EngineEvent) -> bool:
     """Whether somebody should do something about it."""
+    if event.kind == TOLD_OTHERWISE:
+        return False
     return event.level == "error" or (event.level == "warning" and event.kind in PERSON_KINDS)
 
 

@@ -6,6 +6,17 @@ from app.dashboard.action import SYSTEM, DashboardAction, Power
 
 SYSTEM_ACTIONS: tuple[DashboardAction, ...] = (
     DashboardAction(
+        name="models",
+        keys="m",
+        key_label="m",
+        label="models",
+        title="Swap model",
+        help="See this machine's models and what each would mean for the agents; swapping asks.",
+        group=SYSTEM,
+        rank=5,
+        needs=Power.CHANGE,
+    ),
+    DashboardAction(
         name="batch_window",
         keys="W",
         key_label="W",

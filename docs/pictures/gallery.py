@@ -50,6 +50,13 @@ PICTURES = (
         keys=("down",) * 4 + ("e",),
     ),
     Picture(
+        name="models",
+        title="What a swap to another model would mean",
+        scene="busy",
+        keys=("m",),
+    ),
+    Picture(name="swapping", title="A change of model half-way", scene="swapping"),
+    Picture(
         name="detail",
         title="One agent, its turns, and why the last one was slow",
         scene="busy",

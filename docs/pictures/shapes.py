@@ -136,6 +136,7 @@ SHAPES: dict[str, tuple[Shape, ...]] = {
     "○": (_ring(),),
     "◌": _dots(),
     "◐": (_ring(), Shape(_arc(_MIDDLE, _RADIUS, 1, 3, 12))),
+    "◔": (_ring(), Shape((_MIDDLE, *_arc(_MIDDLE, _RADIUS, 3, 4, 8)))),
     "◆": (Shape(_diamond(5.4)),),
     "◇": (_hollow_diamond(5.4, 2.2),),
     "▲": (Shape(((6, 6.6), (11, 16.4), (1, 16.4))),),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from engine.errors import InvalidRequestError
+
 KV_BITS = (8, 4)
 KV_GROUP_SIZES = (32, 64, 128)
 DEFAULT_GROUP_SIZE = 64
@@ -37,6 +39,20 @@ class KVQuantisation:
     def bits_per_number(self) -> float:
         """What a number costs, with its share of scale and offset."""
         return self.num_bits + 2 * SCALE_BITS / self.group_size
+
+
+def check_bits(num_bits: int | None) -> None:
+    """Whether keys and values can be kept so.
+
+    Args:
+        num_bits: Bits of a level; 0 for lossless, None for whatever is set.
+
+    Raises:
+        InvalidRequestError: They cannot.
+    """
+    if num_bits is not None and num_bits not in (0, *KV_BITS):
+        known = ", ".join(str(bits) for bits in KV_BITS)
+        raise InvalidRequestError(f"kv_bits can be {known}, or 0 for lossless, not {num_bits}")
 
 
 LOSSLESS_KEY = "lossless"

@@ -40,6 +40,7 @@ from engine.pieces import ReplyReader
 # terminal whenever the process forks.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+NO_TEMPLATE = "the model has no chat template: only raw completions work"
 _REPLY_MARK = "Reply7Mark"
 
 
@@ -110,6 +111,14 @@ class ModelChat:
     def end_token_ids(self) -> frozenset[int]:
         """Tokens that end a reply."""
         return self._end_token_ids
+
+    @property
+    def why_no_chat(self) -> str:
+        """Why conversations cannot be rendered; empty if they can."""
+        if self._template is None:
+            return NO_TEMPLATE
+        refused = self._template.why_refused
+        return f"{refused}: only raw completions work" if refused else ""
 
     @property
     def why_calls_are_free(self) -> str:

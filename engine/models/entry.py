@@ -52,6 +52,7 @@ class ModelEntry:
         tool_format: How it writes tool calls, where its template tells.
         reasoning_format: How it marks reasoning, where its template tells.
         refusal: Why it cannot be loaded; empty if nothing speaks against it.
+        warning: What it cannot do although it can be loaded, where that was tried.
     """
 
     model_id: str
@@ -67,6 +68,7 @@ class ModelEntry:
     tool_format: str = ""
     reasoning_format: str = ""
     refusal: str = ""
+    warning: str = ""
 
 
 def read_entry(

@@ -19,7 +19,16 @@ Turn = dict[str, Any]
 """One message as templates know it: ``role``, ``content``, and for tools ``tool_calls``,
 ``tool_call_id`` and ``name``."""
 
-_RENDER_ERRORS = (TemplateError, TypeError, ValueError, LookupError, AttributeError)
+_RENDER_ERRORS = (
+    TemplateError,
+    TypeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+    MemoryError,
+)
 """What a template raises: on purpose, or because it meets a conversation it was not made for."""
 
 
@@ -60,7 +69,7 @@ class ChatTemplate:
         environment.globals["strftime_now"] = _strftime_now
         try:
             self._template = environment.from_string(source)
-        except TemplateError as error:
+        except (TemplateError, RecursionError) as error:
             raise ModelLoadError(f"the model's chat template is not valid: {error}") from error
         self.source = source
         self._variables = dict(variables)
@@ -95,6 +104,15 @@ class ChatTemplate:
             raise InvalidRequestError(
                 f"the model's chat template refuses the conversation: {error}"
             ) from error
+
+    @property
+    def why_refused(self) -> str:
+        """Why the plainest conversation is refused; empty if it is not."""
+        try:
+            self.render([_turn("user", "U1")])
+        except InvalidRequestError as error:
+            return str(error)
+        return ""
 
     def spell_call(self) -> str:
         """A conversation that ends in a call of ``PROBE_NAME``; empty where it is refused."""

@@ -103,6 +103,16 @@ class AgentImpact:
     num_warm_tokens: int = 0
     prefill_s: float | None = None
 
+    @property
+    def title(self) -> str:
+        """Its name for people; see ``AgentRow.title``."""
+        return f"{self.namespace}: {self.agent_id}" if self.namespace else self.agent_id
+
+    @property
+    def num_lost_tokens(self) -> int:
+        """Tokens that would have to be computed again."""
+        return max(0, self.num_tokens - self.num_warm_tokens)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelChoice:
@@ -116,12 +126,13 @@ class ModelChoice:
         size_bytes: Length of its weight files.
         max_context_tokens: Its context limit; 0 where its config does not tell.
         cache_bytes_per_1k_tokens: KV cache of 1024 tokens; None where its config does not tell.
+        kv_format: How a swap would keep its keys and values, in words; see ``ModelRow.kv_format``.
         fits: Whether it and 4096 tokens fit this device; None where it is not known.
         refusal: Why it cannot be loaded; empty if nothing speaks against it.
         verdict: What was found when it was judged, on one line; empty where it never was.
-        is_active: Whether it is the active model.
+        is_active: Whether it is the active model, maybe in another KV format.
         load_s: Seconds its last load took here; None where it was never loaded.
-        agents: What it would mean for each agent; empty for the active model.
+        agents: What it would mean for each agent; empty for the active model as it is.
     """
 
     model_id: str
@@ -131,6 +142,7 @@ class ModelChoice:
     size_bytes: int = 0
     max_context_tokens: int = 0
     cache_bytes_per_1k_tokens: int | None = None
+    kv_format: str = ""
     fits: bool | None = None
     refusal: str = ""
     verdict: str = ""

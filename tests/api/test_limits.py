@@ -150,6 +150,7 @@ def test_a_stream_that_takes_too_long_ends_in_an_error(serve: Serve, path: str) 
 def test_a_turn_in_time_is_not_disturbed(serve: Serve) -> None:
     served = serve(None, ApiSettings(port=0, request_timeout_s=0.2))
     assert served.http.post("/v1/messages", json=BODY).status_code == 200
+    assert 0 < (served.engine.requests[-1].time_limit_s or 0) <= 0.2
     time.sleep(0.3)
     assert served.engine.aborted == []
 

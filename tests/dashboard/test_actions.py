@@ -21,9 +21,10 @@ from engine.scripted import ScriptedEngine
 from engine.scripted_scenes import SCENES
 from engine.scripted_still import StillScene
 from engine.snapshot import AgentRow, AgentStatus
+from styles.tokens import UNICODE
 from tests.dashboard.driving import BOTH_WAYS, REVIEW_BOT, dashboard, do, until
 from tests.dashboard.screen_text import screen_text, toasts
-from widgets.agents import AgentsPane
+from widgets.agents import SORT_KEYS, AgentsPane
 from widgets.block_map import BlockMapPane
 
 DECODING, IDLE = "claude repo-a", "review-bot"
@@ -181,6 +182,8 @@ async def test_sort_goes_through_the_orders_and_the_cursor_stays_on_its_agent(ho
         await do(pilot, how, "s", "Sort agents")
         assert pane.sort_by == "agent"
         await do(pilot, how, "s", "Sort agents")
+        assert pane.sort_by == "state"
+        await do(pilot, how, "s", "Sort agents")
         assert pane.sort_by == "context"
         lines = [line for line in screen_text(app).splitlines() if "/8K" in line]
         names = [line[6:22].strip() for line in lines]
@@ -188,6 +191,16 @@ async def test_sort_goes_through_the_orders_and_the_cursor_stays_on_its_agent(ho
         assert names[-1] == "codex 7f31"
         assert pane.selected is not None
         assert pane.selected.agent_id == DECODING
+
+
+async def test_a_key_reaches_the_order_of_every_column() -> None:
+    async with dashboard() as (pilot, app, _):
+        pane = app.screen.query_one(AgentsPane)
+        orders = []
+        for _ in range(len(SORT_KEYS) + 1):
+            await pilot.press("s")
+            orders.append(pane.sort_by)
+        assert orders == [*SORT_KEYS, "activity"]
 
 
 async def test_a_click_on_a_heading_sorts_and_a_second_one_undoes_it() -> None:
@@ -338,7 +351,7 @@ def test_the_registry_is_sound() -> None:
     for action in ACTIONS:
         assert callable(getattr(MainScreen, f"action_{action.name}"))
     assert len(bindings()) > len(ACTIONS)
-    assert {hint.action for hint in key_hints(ACTIONS)} <= {
+    assert {hint.action for hint in key_hints(ACTIONS, UNICODE)} <= {
         f"screen.{each.name}" for each in ACTIONS
     }
 

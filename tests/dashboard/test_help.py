@@ -13,12 +13,14 @@ from textual.dom import DOMNode
 
 import app.dashboard
 import widgets
-from app.dashboard.actions import ACTIONS, PANE_KEYS
+from app.dashboard.actions import ACTIONS, PANE_KEYS, key_hints
 from app.dashboard.help_text import key_sections, place_sections
-from app.dashboard.key_words import key_word, key_words
+from app.dashboard.key_words import key_word, key_words, spelled
 from app.dashboard.place_keys import PLACES, own_bindings
 from app.dashboard.screens.main import MainScreen
+from app.dashboard.screenshots import still_app
 from docs.generate import actions_table
+from styles.tokens import ASCII, UNICODE
 from tests.dashboard.driving import dashboard, until
 from tests.dashboard.screen_text import screen_text
 
@@ -78,6 +80,21 @@ def test_the_docs_have_what_the_help_has() -> None:
     for entry in (entry for section in sections for entry in section.entries):
         assert f"`{entry.head}`" in table
         assert entry.text in table
+
+
+def test_keys_are_spelled_out_where_marks_are_ascii() -> None:
+    assert spelled("shift+← ↑ k", ASCII) == "shift+left up k"
+    assert spelled("shift+← ↑ k", UNICODE) == "shift+← ↑ k"
+    assert all(hint.key.isascii() for hint in key_hints(ACTIONS, ASCII))
+
+
+async def test_a_help_page_of_plain_marks_is_ascii() -> None:
+    app, _ = still_app("busy", plain_glyphs=True)
+    async with app.run_test(size=(120, 120)) as pilot:
+        await pilot.press("question_mark")
+        await pilot.pause()
+        assert "In the block map" in screen_text(app)
+        assert screen_text(app).isascii()
 
 
 async def test_the_help_page_tells_of_single_places() -> None:

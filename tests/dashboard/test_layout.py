@@ -77,3 +77,15 @@ async def test_a_long_list_scrolls_with_the_cursor() -> None:
         text = screen_text(app)
         assert "worker-39" in text
         assert "worker-00" not in text
+
+
+@pytest.mark.parametrize(("width", "is_there"), [(120, False), (130, True), (200, True)])
+async def test_the_header_has_the_line_for_a_client_where_there_is_room(
+    width: int, is_there: bool
+) -> None:
+    app, _ = still_app("busy")
+    async with app.run_test(size=(width, 40)) as pilot:
+        await pilot.pause()
+        header = screen_lines(app)[0]
+        assert "SmolLM2-135M-Instruct  cpu" in header
+        assert ("connect: stoker launch claude" in header) is is_there

@@ -149,7 +149,7 @@ async def test_help_is_laid_out_once_and_still_follows_size_and_theme() -> None:
         assert not dark & help_colours(app)
         await pilot.press("G", "end")
         await pilot.pause()
-        assert "stored and computed once" in screen_text(app)
+        assert "Go to its pane or agent" in screen_text(app)
 
 
 def help_colours(app: StokerApp) -> set[str]:

@@ -86,6 +86,7 @@ LOOKS = (
     View(name="display-paused", keys=("space",), scene=""),
     View(name="charts-of-ten-minutes", keys=("c",), scene=""),
     View(name="pane-hidden", keys=("tab", "H"), scene=""),
+    View(name="pane-to-bring-back", keys=("tab", "H", "L"), scene=""),
     View(name="blocks-by-agent", keys=("b",), scene=""),
     View(name="events-with-errors", keys=("5", "v"), scene="overloaded"),
 )

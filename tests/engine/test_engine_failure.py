@@ -37,7 +37,7 @@ def test_a_model_that_cannot_be_found_fails_the_engine_in_words(tmp_path: Path) 
 
 
 def test_a_step_that_raises_ends_every_turn_with_the_reason(
-    bundled_models_dir: Path, monkeypatch: pytest.MonkeyPatch
+    bundled_models_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     engine = make_engine(bundled_models_dir, bundled_models_dir / "cache")
     turn = RunningTurn(engine, "a", "Tell me a story.", max_tokens=500)
@@ -53,7 +53,11 @@ def test_a_step_that_raises_ends_every_turn_with_the_reason(
     assert "the device is gone" in str(answer.last.error)
     assert engine.join(30)
     assert engine.snapshot.status == "failed"
-    assert any(event.level == "error" for event in engine.snapshot.events)
+    errors = [event.text for event in engine.snapshot.events if event.level == "error"]
+    assert errors[0] == "the engine stopped: RuntimeError: the device is gone"
+    assert not any("\n" in text for text in errors)
+    # Where in the code it happened is for the log.
+    assert any(record.exc_info for record in caplog.records)
 
 
 def test_what_fails_again_at_the_end_hides_the_failure_from_nobody(

@@ -19,8 +19,9 @@ from tests.engine.disk_core import DiskCore
 from tests.engine.turns import submit
 
 NUM_TURNS = 150
-NUM_AGENTS = 6
-MAX_BYTES_PER_TURN = 600
+NUM_AGENTS = 4
+"""So few that the first half fills the history of turns of every one."""
+MAX_BYTES_PER_TURN = 400
 """Less than a turn's request or its line in any list has, more than allocators differ by."""
 
 

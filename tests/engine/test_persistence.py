@@ -55,6 +55,18 @@ def test_an_evicted_agent_is_read_back_instead_of_recomputed(disk: DiskCore) -> 
     assert restored[0].startswith("a: 707 tokens from disk")
 
 
+def test_a_core_knows_whether_there_is_something_to_write(disk: DiskCore) -> None:
+    assert not disk.core.is_writing
+    submit(disk.core, "a", prompt(1, 700))
+    saw_writing = False
+    while disk.core.scheduler.has_work:
+        disk.core.step()
+        saw_writing = saw_writing or disk.core.is_writing
+    assert saw_writing or disk.core.is_writing
+    disk.await_saved("a")
+    assert not disk.core.is_writing
+
+
 def test_a_conversation_goes_on_after_a_restart(tmp_path: Path) -> None:
     first_run = DiskCore(tmp_path)
     tokens = prompt(1, 700)

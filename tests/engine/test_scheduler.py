@@ -12,7 +12,8 @@ from engine.output import Output
 from engine.request import Request, SamplingParams
 from engine.scheduler import Scheduler, SchedulerLimits
 from engine.sequence import Sequence, SequenceStatus
-from tests.engine.counting_model import NumberChat
+from tests.engine.counting_model import NumberChat, make_core
+from tests.engine.turns import submit
 
 
 class NoStops:
@@ -159,3 +160,90 @@ def test_every_prompt_is_finished_and_none_starves(work: list[tuple[int, int]]) 
             scheduler.remove(sequence)
             finished[sequence.agent.agent_id] = now_s - sequence.arrival_s
     assert max(finished.values()) <= total_s + 1e-6
+
+
+@given(
+    st.integers(1, 1500),
+    st.lists(st.tuples(st.integers(1, 3000), st.floats(0, 30)), max_size=8),
+    st.lists(st.integers(1, 300), min_size=1, max_size=40),
+    st.integers(1, 6),
+)
+def test_a_first_token_waits_for_no_more_than_the_work_before_it(
+    num_tokens: int, before: list[tuple[int, float]], later: list[int], max_running: int
+) -> None:
+    """However many come later: whoever arrives after twice its own work does not overtake it."""
+    s_per_token = 0.004
+    scheduler = Scheduler(SchedulerLimits(max_running=max_running))
+    scheduler.observe_prefill(1000, 1000 * s_per_token)
+    arrival_s = 30.0
+    own = make("own", num_tokens, arrival_s)
+    pending = [make(f"b{i}", size, at) for i, (size, at) in enumerate(before)] + [own]
+    # Newcomers without end, as fast as they can be served.
+    at_s = arrival_s
+    for number, size in enumerate(later):
+        at_s += size * s_per_token
+        pending.append(make(f"l{number}", size, at_s))
+    pending.sort(key=lambda s: s.arrival_s)
+    overtaking_s = arrival_s + 2 * num_tokens * s_per_token
+    ahead = [s for s in pending if s is not own and s.arrival_s <= overtaking_s]
+    bound_s = (num_tokens + sum(s.num_prompt_tokens for s in ahead)) * s_per_token
+    now_s = 0.0
+    while own.num_remaining_tokens:
+        while pending and pending[0].arrival_s <= now_s:
+            scheduler.add(pending.pop(0))
+        admit_all(scheduler)
+        sequence = scheduler.next_prefill(now_s)
+        if sequence is None:
+            now_s = pending[0].arrival_s
+            continue
+        num_now = min(100, sequence.num_remaining_tokens)
+        sequence.num_computed_tokens += num_now
+        now_s += num_now * s_per_token
+        if sequence.num_remaining_tokens == 0:
+            scheduler.remove(sequence)
+    assert now_s - arrival_s <= bound_s + 100 * s_per_token
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 400)), min_size=1, max_size=14))
+def test_turns_of_an_agent_keep_their_order_and_never_run_together(
+    work: list[tuple[int, int]],
+) -> None:
+    scheduler = Scheduler(SchedulerLimits(max_running=3))
+    agents = [Agent(f"a{number}") for number in range(4)]
+    turns = []
+    for number, (index, size) in enumerate(work):
+        turns.append(make(f"a{index}", size, float(number)))
+        turns[-1].agent = agents[index]
+        scheduler.add(turns[-1])
+    ended: list[Sequence] = []
+    while len(ended) < len(turns):
+        admit_all(scheduler)
+        names = [sequence.agent.key for sequence in scheduler.running]
+        assert len(names) == len(set(names))
+        sequence = scheduler.next_prefill(float(len(turns)))
+        assert sequence is not None
+        sequence.num_computed_tokens += min(100, sequence.num_remaining_tokens)
+        if not sequence.num_remaining_tokens:
+            scheduler.remove(sequence)
+            ended.append(sequence)
+    for agent in agents:
+        own = [turn for turn in turns if turn.agent is agent]
+        assert [turn for turn in ended if turn.agent is agent] == own
+
+
+@given(st.integers(1, 6), st.integers(1, 5), st.data())
+def test_every_stream_gets_a_token_between_any_two_slices(
+    num_streams: int, num_prompts: int, data: st.DataObject
+) -> None:
+    """A share of the steps for everybody: however many prompts come, no stream misses one."""
+    core, _, _ = make_core(limits=SchedulerLimits(max_slice_tokens=64))
+    streams = [submit(core, f"s{n}", [n + 1] * 4, max_tokens=60) for n in range(num_streams)]
+    while not all(stream.token_ids for stream in streams):
+        core.step()
+    for number in range(num_prompts):
+        length = data.draw(st.integers(1, 500))
+        submit(core, f"p{number}", [number + 100] * length, max_tokens=2)
+    for _ in range(20):
+        before = [len(stream.token_ids) for stream in streams]
+        core.step()
+        assert [len(stream.token_ids) for stream in streams] == [n + 1 for n in before]

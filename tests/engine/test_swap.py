@@ -21,6 +21,7 @@ from engine.engine import Engine
 from engine.errors import (
     DrainingError,
     EngineFailedError,
+    InvalidRequestError,
     ModelChangedError,
     ModelLoadError,
     ModelNotFoundError,
@@ -31,11 +32,12 @@ from engine.models.bundled import bundled_folder
 from engine.request import FinishReason
 from engine.runtime import loader
 from engine.settings import DiskSettings
-from engine.snapshot import EngineStatus, SwapReport
+from engine.snapshot import EngineStatus, ModelChoice, SwapReport
 from tests.engine.real_engine import TIMEOUT_S, Answer, RunningTurn, ask, make_engine
 from tests.engine.swap_models import TINY_IDS, make_shelf, make_tiny
 
 ALPHA, BETA = TINY_IDS
+GAMMA = "gamma"
 BUNDLED, BUNDLED_ID = "bundled", "SmolLM2-135M-Instruct"
 PROMPT = "Tell me about the river behind the house. " * 12
 
@@ -69,6 +71,12 @@ def swap(engine: Engine, model: str, drain_s: float = 30.0) -> SwapReport:
     command = SwapModel(model=model, drain_s=drain_s)
     engine.send(command)
     return command.done.result(TIMEOUT_S)
+
+
+def list_models(engine: Engine, kv_bits: int | None = None) -> dict[str, ModelChoice]:
+    command = ListModels(kv_bits=kv_bits)
+    engine.send(command)
+    return {choice.model_id: choice for choice in command.done.result(TIMEOUT_S)}
 
 
 def await_agent(engine: Engine, agent_id: str) -> None:
@@ -337,3 +345,48 @@ def test_fifty_changes_leave_memory_as_it_was(models: Path, tmp_path: Path) -> N
         assert len(threads) <= 3
         assert sizes[-1] < sizes[4] * 1.03
         assert engine.snapshot.device_detail.memory_active_bytes
+
+
+def test_another_kv_format_is_a_swap_to_the_same_model(
+    bundled_models_dir: Path, tmp_path: Path
+) -> None:
+    models = make_shelf(tmp_path / "models", bundled_models_dir)
+    make_tiny(bundled_folder(models), models / GAMMA, head_dim=64)
+    with started(models, tmp_path / "home", GAMMA) as engine:
+        first = ask(engine, "writer", PROMPT)
+        await_agent(engine, "writer")
+        told = list_models(engine, kv_bits=8)[GAMMA]
+        assert (told.is_active, told.kv_format) == (True, "8 bit, group 64")
+        assert [agent.num_warm_tokens for agent in told.agents] == [0]
+        as_it_is = list_models(engine)[GAMMA]
+        assert as_it_is.agents == ()
+        assert told.cache_bytes_per_1k_tokens is not None
+        assert as_it_is.cache_bytes_per_1k_tokens is not None
+        assert told.cache_bytes_per_1k_tokens < as_it_is.cache_bytes_per_1k_tokens
+
+        change = SwapModel(model=GAMMA, kv_bits=8)
+        engine.send(change)
+        report = change.done.result(TIMEOUT_S)
+        assert (report.from_model, report.to_model) == (GAMMA, GAMMA)
+        row = engine.snapshot.model_detail
+        assert row is not None
+        assert row.kv_format == "8 bit, group 64"
+        assert engine.snapshot.last_swap == report
+        ask(engine, "writer", PROMPT)
+        await_agent(engine, "writer")
+        back = list_models(engine)[GAMMA]
+        assert [agent.num_warm_tokens > 0 for agent in back.agents] == [True]
+
+        swap(engine, GAMMA)
+        again = ask(engine, "writer", PROMPT)
+        assert says(again) == says(first)
+        row = engine.snapshot.model_detail
+        assert row is not None
+        assert row.kv_format == "lossless"
+
+
+def test_bits_that_there_are_not_are_refused(engine: Engine) -> None:
+    for command in (SwapModel(model=BETA, kv_bits=3), ListModels(kv_bits=3)):
+        engine.send(command)
+        assert isinstance(command.done.exception(TIMEOUT_S), InvalidRequestError)
+    assert engine.snapshot.model == ALPHA

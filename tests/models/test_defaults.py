@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from app.compose import build_engine
+from app.compose import build_engine, engine_settings
 from app.config import Settings
 from app.model_defaults import NamedDefaults, parse_model_defaults
 from app.paths import find_paths
@@ -96,14 +97,13 @@ def test_cache_format_of_a_model_comes_before_that_of_all(
     assert defaults.quantisation(general) == expected
 
 
-@pytest.mark.parametrize("name", ["bundled", "SmolLM2-135M-Instruct"])
-def test_model_is_loaded_with_what_is_set_for_it(
-    bundled_models_dir: Path, tmp_path: Path, name: str
-) -> None:
+def test_model_is_loaded_with_what_is_set_for_it(bundled_models_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "models").symlink_to(bundled_models_dir)
     table = {"temperature": 0.5, "context_tokens": 512, "kv_bits": 4}
-    named = parse_model_defaults({name: table, "org/other": {"temperature": 1}})
-    paths = find_paths({"STOKER_HOME": str(tmp_path)})
+    named = parse_model_defaults({"bundled": table, "org/other": {"temperature": 1}})
+    # Where the other tests have built the kernels.
+    home = find_paths({"STOKER_HOME": str(tmp_path)})
+    paths = replace(home, cache_dir=bundled_models_dir / "cache")
     engine = build_engine(Settings(model_defaults=named), paths, keeps_caches=False)
     engine.start()
     try:
@@ -118,6 +118,17 @@ def test_model_is_loaded_with_what_is_set_for_it(
     assert chat is not None
     assert (row.max_context_tokens, row.kv_format) == (512, "4 bit, group 64")
     assert chat.sampling_defaults == {"temperature": 0.5}
+
+
+def test_model_is_found_under_either_of_its_names(bundled_models_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "models").symlink_to(bundled_models_dir)
+    named = parse_model_defaults({"SmolLM2-135M-Instruct": {"top_k": 5}})
+    paths = find_paths({"STOKER_HOME": str(tmp_path)})
+
+    settings = engine_settings(Settings(model_defaults=named), paths, keeps_caches=False)
+    source = settings.find_model(lambda _share, _text: None)
+
+    assert source.defaults == ModelDefaults(sampling={"top_k": 5})
 
 
 def test_table_says_again_what_was_given() -> None:

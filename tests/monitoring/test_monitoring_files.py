@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app.metrics import Metrics
 from engine.scripted_scenes import SCENES
+from tests.monitoring.promql import Kind, PromQLError, check_query
 
 MONITORING = Path(__file__).parents[2] / "docs" / "monitoring"
 LABELS_OF_RULES = {"severity"}
@@ -87,6 +88,51 @@ def test_every_alert_asks_for_what_is_there_and_says_what_to_do(
         assert set(rule) <= {"alert", "expr", "for", "labels", "annotations"}
     names = [rule["alert"] for rule in rules()]
     assert len(set(names)) == len(names) >= 10
+
+
+def test_prometheus_can_read_every_query() -> None:
+    for query in panel_queries():
+        assert check_query(query) is Kind.INSTANT
+    for rule in rules():
+        assert check_query(rule["expr"]) is Kind.INSTANT
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "rate(stoker_agents)",
+        "sum(stoker_agents[5m])",
+        "sum by (le (stoker_agents)",
+        "sum(stoker_agents",
+        "stoker_agents{state=hot}",
+        'stoker_agents{state=="hot"}',
+        "stoker_agents[5 minutes]",
+        "stoker_agents[5m] > 0",
+        "histogram_quantile(stoker_agents, 0.5)",
+        "stoker_agents > ",
+        "stoker_agents stoker_agents",
+        "stoker_agents and 1",
+        "1 > 2",
+        "ratee(stoker_agents[5m])",
+        "stoker_agents ~ 3",
+    ],
+)
+def test_what_prometheus_would_refuse_is_found_out(query: str) -> None:
+    with pytest.raises(PromQLError):
+        check_query(query)
+
+
+@pytest.mark.parametrize(
+    ("query", "kind"),
+    [
+        ("1 + 2 * 3", Kind.SCALAR),
+        ("stoker_agents[5m]", Kind.RANGE),
+        ("-stoker_agents / 2 > 1 or absent(stoker_agents)", Kind.INSTANT),
+        ("sum(stoker_agents) by (le)", Kind.INSTANT),
+    ],
+)
+def test_what_prometheus_takes_is_taken(query: str, kind: Kind) -> None:
+    assert check_query(query) is kind
 
 
 def test_legends_name_labels_that_are_there(labels: dict[str, set[str]]) -> None:

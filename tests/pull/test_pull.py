@@ -100,6 +100,20 @@ def test_other_tools_read_the_cache_that_it_leaves(hub: HubStandIn) -> None:
     assert (found.repo_id, found.nb_files) == ("org/name", len(NEEDED))
 
 
+def test_stand_in_speaks_as_the_hub_does(hub: HubStandIn) -> None:
+    huggingface_hub = pytest.importorskip("huggingface_hub")
+    api = huggingface_hub.HfApi(endpoint=hub.url, token=False)
+
+    info = api.model_info("org/name", revision="main", files_metadata=True)
+
+    assert info.sha == COMMIT
+    sizes = {item.rfilename: item.lfs.size if item.lfs else item.size for item in info.siblings}
+    assert sizes == {name: len(data) for name, data in hub.files.items()}
+    asked = [path for path, _, _ in hub.seen]
+    pull(hub)
+    assert hub.seen[len(asked)][0] == asked[0]
+
+
 def test_what_another_tool_brought_is_not_fetched_again(hub: HubStandIn) -> None:
     blob = repository() / "blobs" / hashlib.sha256(hub.files[FIRST]).hexdigest()
     blob.parent.mkdir(parents=True)

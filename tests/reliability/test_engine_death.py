@@ -11,23 +11,7 @@ from pathlib import Path
 import httpx
 
 from benchmarks.servers import await_ready, free_port
-
-FAULTY = """
-import sys
-from engine.runtime.runner import ModelRunner
-
-decode, steps = ModelRunner.decode, iter(range(1_000_000))
-
-def decode_for_a_while(runner, rows):
-    # The self-test at load decodes too.
-    if any(len(row.token_ids) > 600 for row in rows) and next(steps) > 5:
-        raise RuntimeError("the device is gone")
-    return decode(runner, rows)
-
-ModelRunner.decode = decode_for_a_while
-from app.cli import main
-sys.exit(main(sys.argv[1:]))
-"""
+from tests.reliability.faulty import FAULTY, LONG_PROMPT
 
 
 def test_a_headless_process_ends_with_its_engine(tmp_path: Path, bundled_models_dir: Path) -> None:
@@ -44,7 +28,7 @@ def test_a_headless_process_ends_with_its_engine(tmp_path: Path, bundled_models_
         body = {
             "stream": True,
             "max_tokens": 100,
-            "messages": [{"role": "user", "content": "Tell me a story. " * 200}],
+            "messages": [{"role": "user", "content": LONG_PROMPT}],
         }
         url = f"http://127.0.0.1:{port}/v1/messages"
         with httpx.stream("POST", url, json=body, timeout=120, trust_env=False) as reply:

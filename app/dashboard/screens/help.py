@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import zip_longest
 from typing import ClassVar
 
@@ -18,6 +19,7 @@ from textual.visual import Visual
 
 from app.dashboard.action import DashboardAction
 from app.dashboard.help_text import Entry, Section, key_sections, language_sections, place_sections
+from app.dashboard.key_words import spelled
 from app.dashboard.screens.breakpoints import NO_BREAKPOINTS
 from styles.tokens import BRAND, PLAIN, Glyphs
 
@@ -133,8 +135,20 @@ class HelpScreen(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         """The text alone."""
+        keys = self._spelled(key_sections(self._actions))
         marks = language_sections(self._glyphs)
-        yield HelpText(key_sections(self._actions), [*marks, *place_sections()])
+        yield HelpText(keys, [*marks, *self._spelled(place_sections())])
+
+    def _spelled(self, sections: Sequence[Section]) -> list[Section]:
+        return [
+            replace(
+                each,
+                entries=tuple(
+                    replace(entry, head=spelled(entry.head, self._glyphs)) for entry in each.entries
+                ),
+            )
+            for each in sections
+        ]
 
     def action_carry_out(self, name: str) -> None:
         """Closes the help and does what was clicked, on the screen below."""

@@ -13,10 +13,11 @@ from app.dashboard.actions import ACTIONS, bindings, key_hints, offered
 from app.dashboard.board import UP, Board
 from app.dashboard.dispatch import BlockDescribed, CommandAnswered
 from app.dashboard.main_settings import MainSettings
+from app.dashboard.model_dispatch import SwapAnswered
 from app.dashboard.notices import Notices
 from app.dashboard.palette import DashboardCommands
 from app.dashboard.screens.detail import DetailScreen, DetailSettings
-from app.dashboard.screens.machine_keys import MachineKeys
+from app.dashboard.screens.model_keys import ModelKeys
 from engine.face import EngineFace
 from engine.snapshot import EngineSnapshot, EngineStatus
 from styles.tokens import Glyphs
@@ -28,6 +29,7 @@ from widgets.key_bar import KeyBar
 from widgets.lane_list import LaneList
 from widgets.pool_line import PoolLine
 from widgets.source import SourceSlice
+from widgets.swap_line import SwapLine
 
 POLL_S = 0.25
 SAMPLE_S = 1.0
@@ -36,7 +38,7 @@ NOTICE_S = 15.0
 """What needs a person is told for longer than an answer to a key."""
 
 
-class MainScreen(MachineKeys):
+class MainScreen(ModelKeys):
     """Shows the engine's newest snapshot and sends commands.
 
     Args:
@@ -74,10 +76,11 @@ class MainScreen(MachineKeys):
         settings = self._settings
         yield Header()
         yield Banner()
+        yield SwapLine()
         yield Board(settings.base_url, settings.zone, settings.log)
         yield PoolLine()
         yield LatestEvent(settings.zone)
-        yield KeyBar(key_hints(self.offered))
+        yield KeyBar(key_hints(self.offered, settings.glyphs))
 
     def on_mount(self) -> None:
         """Draws the empty state and starts the timers."""
@@ -91,6 +94,7 @@ class MainScreen(MachineKeys):
         self._board.glyphs = glyphs
         self.query_one(Header).glyphs = glyphs
         self.query_one(Banner).glyphs = glyphs
+        self.query_one(SwapLine).glyphs = glyphs
         self.query_one(PoolLine).glyphs = glyphs
         self.query_one(LatestEvent).glyphs = glyphs
 
@@ -102,7 +106,8 @@ class MainScreen(MachineKeys):
         self._num_polls += 1
         snapshot = self._engine.snapshot
         if snapshot is not self._shown and snapshot != self._shown:
-            self._shown = snapshot
+            before, self._shown = self._shown, snapshot
+            self._tell_of_swap(before.swap, snapshot)
             self._are_tables_stale = True
             self._draw()
         if self._are_tables_stale and self._num_polls % POLLS_PER_TABLE == 0:
@@ -130,7 +135,7 @@ class MainScreen(MachineKeys):
             self._sampled_at = now
             self._board.sample()
             snapshot = self._engine.snapshot
-            if snapshot.status in UP and self._replay is None:
+            if snapshot.status in (*UP, EngineStatus.SWAPPING) and self._replay is None:
                 self._settings.history.add(snapshot.throughput)
         if not self._is_paused:
             self.draw_trend()
@@ -139,6 +144,7 @@ class MainScreen(MachineKeys):
         shown = self._shown
         self._draw_header()
         self._draw_banner()
+        self.query_one(SwapLine).swap = shown.swap
         self._board.show(shown)
         self.query_one(PoolLine).pool = shown.pool
         events = self._board.events
@@ -170,7 +176,8 @@ class MainScreen(MachineKeys):
         self._board.show_trend(history, self._span_s)
 
     def _draw_everything(self) -> None:
-        self._shown = self._engine.snapshot
+        before, self._shown = self._shown, self._engine.snapshot
+        self._tell_of_swap(before.swap, self._shown)
         self._look_at_source()
         self._draw()
         self._board.show_tables()
@@ -189,6 +196,11 @@ class MainScreen(MachineKeys):
         if answer.evicted:
             self._evictions.add(answer.evicted)
         self.refresh_now()
+
+    def on_swap_answered(self, answer: SwapAnswered) -> None:
+        """Says how a swap that was asked for here ended."""
+        self.on_command_answered(answer)
+        self._wanted_model = ""
 
     def on_throughput_pane_resized(self) -> None:
         """The charts' columns depend on the width."""

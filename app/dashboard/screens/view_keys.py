@@ -158,7 +158,7 @@ class ViewKeys(ReplayKeys):
         elif self._can_arrange():
             self._arrange(self._board.pane_layout.hiding(str(pane.id)))
             self.query_one(LaneList).focus()
-            self._say(f"{pane.border_title} is hidden; L brings it back")
+            self._say(f"{pane.id} is hidden; L brings it back")
 
     def action_layout(self) -> None:
         """Chooses a preset, or a hidden pane to bring back."""
@@ -175,7 +175,7 @@ class ViewKeys(ReplayKeys):
         lines = [
             f"{'everything':<12} every pane, as large as it came",
             *(f"{name:<12} {words}" for name, words, _ in PRESETS),
-            *(f"{'bring back':<12} {pane.border_title}" for pane in hidden),
+            *(f"{'bring back':<12} {pane.id}" for pane in hidden),
         ]
         self._choose("Which panes?", lines, lambda index: self._arrange(layouts[index]))
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 from engine.cache.disk.records import AgentRecord, JsonScalar, KVSpace
+from engine.cache.quantisation import KVQuantisation
 
 _FINGERPRINT, _KV_FORMAT = "fingerprint", "kv_format"
 
@@ -30,9 +31,18 @@ def space_scalars(space: KVSpace) -> dict[str, JsonScalar]:
     return dict(asdict(space))
 
 
-def is_of(record: AgentRecord, fingerprint: str) -> bool:
-    """Whether a record is of a model, whatever the format of its cache."""
-    return record.last_turn.get(_FINGERPRINT) == fingerprint
+def is_of(record: AgentRecord, fingerprint: str, quantisation: KVQuantisation | None) -> bool:
+    """Whether a record is of a model in a format.
+
+    Args:
+        record: An agent of any space.
+        fingerprint: The model.
+        quantisation: The format; None for lossless.
+    """
+    words = str(record.last_turn.get(_KV_FORMAT)).split()
+    # The layers of full attention are named by their format where that is not the lossless one.
+    is_in_format = quantisation.key in words if quantisation else "turned" not in words
+    return record.last_turn.get(_FINGERPRINT) == fingerprint and is_in_format
 
 
 def foreign_agents(

@@ -27,6 +27,7 @@ from engine.cache.disk.work_queue import (
     TouchBlocks,
     WorkQueue,
 )
+from engine.cache.quantisation import KVQuantisation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,11 +125,14 @@ class DiskTier:
             self._look_for_foreign_agents()
         self.on_recovered(found)
 
-    def saved_for(self, fingerprint: str) -> dict[tuple[str, str], int]:
-        """What is here for another model, whatever its KV format.
+    def saved_for(
+        self, fingerprint: str, quantisation: KVQuantisation | None
+    ) -> dict[tuple[str, str], int]:
+        """What is here for another model, or for this one in another format.
 
         Args:
             fingerprint: The model.
+            quantisation: Its KV format; None for lossless.
 
         Returns:
             Tokens by namespace and id of the agent, as far as their blocks are on disk.
@@ -137,7 +141,7 @@ class DiskTier:
         return {
             (record.namespace, record.agent_id): num_tokens
             for record in list(index.agents.values())
-            if is_of(record, fingerprint)
+            if is_of(record, fingerprint, quantisation)
             and (num_tokens := _num_tokens(record, index.__contains__))
         }
 
