@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from app.address import api_url
 from app.config import load_settings
+from engine.cache.quantisation import KV_BITS
 from engine.model_commands import DEFAULT_DRAIN_S
 
 Parsers: TypeAlias = "argparse._SubParsersAction[Any]"
@@ -31,6 +32,13 @@ def add_swap(actions: Parsers) -> None:
         metavar="SECONDS",
         help=f"how long running turns may go on ({DEFAULT_DRAIN_S:g})",
     )
+    swap.add_argument(
+        "--kv-bits",
+        type=int,
+        choices=(0, *KV_BITS),
+        metavar="N",
+        help="bits of its keys and values, 8 or 4; 0 for lossless (as it is set for the model)",
+    )
     swap.add_argument("--json", action="store_true", help="print JSON")
     swap.add_argument("--url", help="where Stoker listens (from the settings host and port)")
     swap.add_argument("--key", help="its API key (from the setting api_key)")
@@ -43,6 +51,8 @@ def _run(arguments: argparse.Namespace) -> int:
     settings = load_settings({})
     client = AgentsClient(arguments.url or api_url(settings), arguments.key or settings.api_key)
     wanted = {"model": arguments.id, "drain_s": arguments.drain}
+    if arguments.kv_bits is not None:
+        wanted["kv_bits"] = arguments.kv_bits
     report = client.post("/admin/models/swap", wanted, timeout_s=SWAP_TIMEOUT_S)
     try:
         text = json.dumps(report, indent=2) if arguments.json else _words(report)

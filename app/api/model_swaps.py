@@ -15,6 +15,7 @@ from engine.snapshot import to_value
 SWAP_LIMIT_S = 900.0
 """How long a change of model is waited for. It goes on after that; the state tells how far."""
 MAX_MODEL_CHARS = 4096
+MAX_DIGITS = 3
 
 
 def model_swaps_router(engine: EngineFace) -> APIRouter:
@@ -22,8 +23,8 @@ def model_swaps_router(engine: EngineFace) -> APIRouter:
     router = APIRouter(tags=["admin"])
 
     @router.get("/admin/models", summary="Models to change to", response_model=None)
-    async def list_choices() -> Response:
-        command = ListModels()
+    async def list_choices(request: Request) -> Response:
+        command = ListModels(kv_bits=_query_bits(request.query_params.get("kv_bits")))
         engine.send(command)
         return JSONResponse({"data": to_value(await answer_of(command.done))})
 
@@ -49,4 +50,17 @@ def _swap_command(body: bytes) -> SwapModel:
     drain_s = fields.number("drain_s", DEFAULT_DRAIN_S)
     if not 0.0 <= drain_s <= MAX_DRAIN_S:
         raise FieldError("drain_s", f"must be between 0 and {MAX_DRAIN_S:g} seconds")
-    return SwapModel(model=model, drain_s=drain_s)
+    return SwapModel(model=model, drain_s=drain_s, kv_bits=fields.integer("kv_bits"))
+
+
+def _query_bits(text: str | None) -> int | None:
+    """Bits of keys and values as a query names them.
+
+    Raises:
+        FieldError: It is no number.
+    """
+    if text is None:
+        return None
+    if len(text) > MAX_DIGITS or not text.isdecimal():
+        raise FieldError("kv_bits", "must be a number of bits")
+    return int(text)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from engine.cache.quantisation import KV_BITS
 from engine.model_commands import MAX_DRAIN_S
 from engine.snapshot import SwapParts
 from engine.turn_limits import MAX_BATCH_WINDOW_MS, MAX_PRIORITY, MIN_PRIORITY
@@ -168,6 +169,7 @@ _PAUSED = _object(("agent_id", "paused"), agent_id=_AGENT_ID, paused=_FLAG)
 _PRIORITY = {"type": "integer", "minimum": MIN_PRIORITY, "maximum": MAX_PRIORITY}
 _WINDOW_MS = {"type": "number", "minimum": 0, "maximum": MAX_BATCH_WINDOW_MS}
 _DRAIN_S = {"type": "number", "minimum": 0, "maximum": MAX_DRAIN_S}
+_KV_BITS: Schema = {"type": "integer", "enum": [0, *KV_BITS]}
 _SWAP_PARTS: Schema = {
     "type": "object",
     "properties": {each.name: _NUMBER for each in fields(SwapParts)},
@@ -181,6 +183,7 @@ _CHOICE = _object(
     size_bytes=_COUNT,
     max_context_tokens=_COUNT,
     cache_bytes_per_1k_tokens=_maybe(_COUNT),
+    kv_format=_TEXT,
     fits=_maybe(_FLAG),
     refusal=_TEXT,
     verdict=_TEXT,
@@ -363,9 +366,11 @@ SHAPES: dict[tuple[str, str], Shape] = {
         body=_object(("window_ms",), window_ms=_WINDOW_MS),
         reply=_object(("window_ms",), window_ms=_WINDOW_MS),
     ),
-    ("get", "/admin/models"): Shape(reply=_object(("data",), data=_list(_CHOICE))),
+    ("get", "/admin/models"): Shape(
+        query={"kv_bits": _KV_BITS}, reply=_object(("data",), data=_list(_CHOICE))
+    ),
     ("post", "/admin/models/swap"): Shape(
-        body=_object(("model",), model=_TEXT, drain_s=_DRAIN_S),
+        body=_object(("model",), model=_TEXT, drain_s=_DRAIN_S, kv_bits=_KV_BITS),
         reply=_object(
             ("from_model", "to_model", "parts"),
             from_model=_TEXT,

@@ -84,9 +84,9 @@ def _about_models(
     client: AgentsClient, command: ModelCommand
 ) -> tuple[ModelChoice, ...] | SwapReport:
     if isinstance(command, ListModels):
-        body = client.get("/admin/models")
+        body = client.get("/admin/models" + _query(_format(command)))
         return tuple(RowReader().row(ModelChoice, row) for row in body["data"])
-    wanted = {"model": command.model, "drain_s": command.drain_s}
+    wanted = {"model": command.model, "drain_s": command.drain_s, **_format(command)}
     report = client.post("/admin/models/swap", wanted, timeout_s=SWAP_TIMEOUT_S)
     return RowReader().row(SwapReport, report)
 
@@ -178,10 +178,15 @@ def _path(
     return agent_path(command.agent_id, action) + _query(_whose(command.namespace))
 
 
+def _format(command: ModelCommand) -> dict[str, int]:
+    """Names the bits of keys and values, where they are not to be as they are set."""
+    return {} if command.kv_bits is None else {"kv_bits": command.kv_bits}
+
+
 def _whose(namespace: str) -> dict[str, str]:
     """Names the key whose agent it is, where that is not the operator's own."""
     return {"namespace": namespace} if namespace else {}
 
 
-def _query(fields: Mapping[str, str]) -> str:
+def _query(fields: Mapping[str, str | int]) -> str:
     return f"?{urlencode(fields)}" if fields else ""

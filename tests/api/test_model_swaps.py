@@ -41,12 +41,12 @@ def test_the_models_are_told_with_what_each_means_for_the_agents(served: Served)
 
 
 def test_a_swap_answers_with_its_parts_when_it_is_done(served: Served) -> None:
-    body = {"model": OTHER_ID, "drain_s": 2}
+    body = {"model": OTHER_ID, "drain_s": 2, "kv_bits": 8}
     reply = served.http.post("/admin/models/swap", json=body)
     assert reply.json() == to_value(SWAPPED)
     command = served.engine.commands[-1]
     assert isinstance(command, SwapModel)
-    assert (command.model, command.drain_s) == (OTHER_ID, 2.0)
+    assert (command.model, command.drain_s, command.kv_bits) == (OTHER_ID, 2.0, 8)
 
 
 @pytest.mark.parametrize(
@@ -58,6 +58,7 @@ def test_a_swap_answers_with_its_parts_when_it_is_done(served: Served) -> None:
         ({"model": "a", "drain_s": -1}, "drain_s"),
         ({"model": "a", "drain_s": 601}, "drain_s"),
         ({"model": "a", "drain_s": "soon"}, "drain_s"),
+        ({"model": "a", "kv_bits": "few"}, "kv_bits"),
     ],
 )
 def test_a_swap_that_makes_no_sense_is_refused(

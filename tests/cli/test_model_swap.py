@@ -32,13 +32,14 @@ def served(shared: Served) -> Served:
 
 
 def test_it_says_what_is_active_now_and_what_it_took(served: Served) -> None:
-    done = stoker("models", "swap", OTHER_ID, "--url", served.url, "--drain", "3")
+    options = ("--url", served.url, "--drain", "3", "--kv-bits", "4")
+    done = stoker("models", "swap", OTHER_ID, *options)
     assert (done.returncode, done.stderr) == (0, "")
     assert f"{OTHER_ID} is active instead of tiny-words, after 2.0 s" in done.stdout
     assert "load 1.2" in done.stdout
     command = served.engine.commands[-1]
     assert isinstance(command, SwapModel)
-    assert command.drain_s == 3.0
+    assert (command.drain_s, command.kv_bits) == (3.0, 4)
 
 
 def test_as_json_it_prints_what_the_server_answered(served: Served) -> None:
