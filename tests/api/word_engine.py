@@ -46,8 +46,10 @@ from engine.errors import (
     StokerError,
 )
 from engine.messages import ChatFormat
+from engine.model_commands import ListModels, SwapModel
 from engine.request import Delta, FinishReason, Request, TokenLogprob, Usage
 from engine.snapshot import (
+    AgentImpact,
     AgentRow,
     AgentStatus,
     BatchRow,
@@ -58,13 +60,29 @@ from engine.snapshot import (
     EngineStatus,
     MissCause,
     MissRow,
+    ModelChoice,
     ModelRow,
     PoolRow,
+    SwapParts,
+    SwapReport,
+    SwapRow,
 )
 from tests.api.byte_chat_format import MAX_CONTEXT_TOKENS, ByteChatFormat
 from tests.api.rows import DISK, THROUGHPUT
 
 MODEL_ID = "tiny-words"
+OTHER_ID = "other-words"
+CHOICES = (
+    ModelChoice(model_id=MODEL_ID, is_active=True),
+    ModelChoice(
+        model_id=OTHER_ID,
+        num_bits=4,
+        agents=(AgentImpact(agent_id="repo-a", num_tokens=10, num_warm_tokens=4, prefill_s=0.5),),
+    ),
+)
+SWAPPED = SwapReport(
+    from_model=MODEL_ID, to_model=OTHER_ID, parts=SwapParts(load_s=1.25, total_s=2.0)
+)
 NUM_CACHED_TOKENS = 7
 NUM_STORED_TOKENS = 3
 Steering = AbortAgent | PauseAgent | SetPriority | EvictIdle | SetBatchWindow | DescribeBlock
@@ -160,7 +178,10 @@ class WordEngine:
         self.archives: list[bytes] = []
         self.archive_lines = 1
         self.refuse_after = 0
+        self.refuse_swap: StokerError | None = None
+        self.answers_swaps = True
         self.shows_removals = True
+        self.refuse_once: list[StokerError] = []
         self.snapshot = SERVING_SNAPSHOT
         self._num_turns: Counter[str] = Counter()
 
@@ -227,10 +248,42 @@ class WordEngine:
                 self._steer(command)
             case RemoveAgent() | ExportAgent() | ReadAgent():
                 self._let_go(command)
+            case _:
+                self._handle_other(command)
+
+    def _handle_other(self, command: Command) -> None:
+        match command:
             case ImportAgent():
                 self._take_in(command)
+            case ListModels() | SwapModel():
+                self._about_models(command)
             case _:
                 raise AssertionError(command)
+
+    def _about_models(self, command: ListModels | SwapModel) -> None:
+        if isinstance(command, ListModels):
+            command.done.set_result(CHOICES)
+        elif self.refuse_swap is not None:
+            command.done.set_exception(self.refuse_swap)
+        elif self.answers_swaps:
+            command.done.set_result(replace(SWAPPED, to_model=command.model))
+
+    def begin_swap(self, eta_s: float | None = None) -> None:
+        """Shows a change of model under way."""
+        row = SwapRow(from_model=MODEL_ID, to_model=OTHER_ID, progress=0.5, eta_s=eta_s)
+        self.snapshot = replace(self.snapshot, status=EngineStatus.SWAPPING, swap=row)
+
+    def end_swap(self) -> None:
+        """Shows the other model, with a chat format of its own."""
+        self.chat_format = ByteChatFormat()
+        detail = ModelRow(model_id=OTHER_ID, max_context_tokens=MAX_CONTEXT_TOKENS)
+        self.snapshot = replace(
+            self.snapshot,
+            status=EngineStatus.SERVING,
+            swap=None,
+            model=OTHER_ID,
+            model_detail=detail,
+        )
 
     def _act(self, command: EvictAgent | PinAgent | WarmAgent | ForkAgent) -> None:
         row = self.snapshot.agent(command.agent_id, command.namespace)
@@ -323,6 +376,9 @@ class WordEngine:
 
     def _admit(self, command: Generate) -> None:
         self.requests.append(command.request)
+        if self.refuse_once:
+            command.admitted.set_exception(self.refuse_once.pop())
+            return
         if self.script.refuse is not None and len(self.requests) > self.refuse_after:
             command.admitted.set_exception(self.script.refuse)
             return
