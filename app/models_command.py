@@ -115,7 +115,8 @@ def _run_list(arguments: argparse.Namespace) -> int:
 
 def _tried(entry: ModelEntry) -> ModelEntry:
     """A model with what trying its tokenizer and its chat template has shown."""
-    if entry.refusal:
+    # The bundled model may not have been made yet.
+    if entry.refusal or not Path(entry.path).is_dir():
         return entry
     from engine.models.text_trial import try_text
 
