@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 from engine.agent_actions import AgentActions
@@ -13,10 +12,9 @@ from engine.block_inquiry import describe_block
 from engine.cache.agents import AgentStore
 from engine.cache.block import root_hash
 from engine.cache.checkpoint import max_tokens, sequence_slots
-from engine.cache.disk.tier import DiskTier
 from engine.cache.pool import BlockPool
-from engine.cache.spec import CacheSpec
 from engine.commands import Generate, ToolsCalled
+from engine.core_parts import CoreParts
 from engine.endings import Endings
 from engine.errors import (
     ContextExceededError,
@@ -25,66 +23,27 @@ from engine.errors import (
     StokerError,
 )
 from engine.explainer import Explainer
-from engine.models.chat import ModelChat
 from engine.models.stops import StopMatcher
 from engine.output import Output
 from engine.persistence import Persistence
-from engine.pressure import MemoryAccess, Pressure
+from engine.pressure import Pressure
 from engine.publisher import Publisher
-from engine.read_ahead import Post
 from engine.recovery import Recovery
 from engine.relief import Relief
 from engine.request import Request
 from engine.residency import Residency
-from engine.runtime.runner import ModelRunner
 from engine.runtime.sampling import make_sampler
-from engine.scheduler import Scheduler, SchedulerLimits
+from engine.scheduler import Scheduler
 from engine.sequence import Sequence
 from engine.shortage import Shortage
 from engine.snapshot import BlockRow
 from engine.spare_work import SpareWork
 from engine.stepper import Stepper
-from engine.telemetry import Telemetry
 from engine.turn_actions import TurnActions
-
-
-def _at_once(action: Callable[[], None]) -> None:
-    action()
 
 
 def _has_nothing(_block_hash: bytes) -> bool:
     return False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CoreParts:
-    """What a core is made of.
-
-    Attributes:
-        runner: Runs the model.
-        chat: The model's text side.
-        spec: What its cache looks like.
-        fingerprint: Identity of its weights, config and tokenizer.
-        reuses: Whether its cache may be cut and restored.
-        num_blocks: Size of the pool.
-        limits: Bounds of the scheduler.
-        telemetry: Takes events and measurements.
-        tier: The warm tier, not yet open; None keeps nothing on disk.
-        post: Has something done on the engine's thread, soon; may be called from any thread.
-        memory: How memory is read and given back; None trusts the pool's own sum.
-    """
-
-    runner: ModelRunner
-    chat: ModelChat
-    spec: CacheSpec
-    fingerprint: str
-    reuses: bool
-    num_blocks: int
-    limits: SchedulerLimits
-    telemetry: Telemetry
-    tier: DiskTier | None = None
-    post: Post = _at_once
-    memory: MemoryAccess | None = None
 
 
 class EngineCore:

@@ -11,7 +11,8 @@ from engine.cache.disk.folder_lock import FolderLock
 from engine.cache.disk.records import KVSpace
 from engine.cache.disk.tier import DiskLimits, DiskTier
 from engine.cache.quantisation import format_words
-from engine.core import CoreParts, EngineCore
+from engine.core import EngineCore
+from engine.core_parts import CoreParts
 from engine.kv_quality import known_change, quality_words
 from engine.memory import MemoryLimits, fitting_budget, size_text
 from engine.models.catalog import ModelSource

@@ -16,7 +16,8 @@ from engine.cache.disk.records import KVSpace, TensorBytes
 from engine.cache.disk.tier import DiskLimits, DiskTier
 from engine.cache.payload_span import PayloadSpan
 from engine.cache.spec import CacheSpec, LayerGroup, LayerKind
-from engine.core import CoreParts, EngineCore
+from engine.core import EngineCore
+from engine.core_parts import CoreParts
 from engine.errors import PayloadError
 from engine.models.chat import ModelChat
 from engine.pressure import MemoryAccess
