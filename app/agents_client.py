@@ -18,6 +18,8 @@ from engine.errors import InvalidRequestError, StokerError
 
 TIMEOUT_S = 60.0
 TRANSFER_TIMEOUT_S = 900.0
+SWAP_TIMEOUT_S = 930.0
+"""Longer than the server waits for a change of model, so that its words arrive."""
 CHUNK_BYTES = 1 << 20
 TOKENS_HEADER = "x-stoker-tokens"
 
@@ -76,11 +78,14 @@ class AgentsClient:
         """What a path shows."""
         return self._ask("GET", path)
 
-    def post(self, path: str, body: Mapping[str, object] | None = None) -> Any:
+    def post(
+        self, path: str, body: Mapping[str, object] | None = None, timeout_s: float = TIMEOUT_S
+    ) -> Any:
         """What comes of an action."""
         if body is None:
             return self._ask("POST", path)
-        return self._ask("POST", path, json.dumps(body).encode(), "application/json")
+        content = json.dumps(body).encode()
+        return self._ask("POST", path, content, "application/json", timeout_s)
 
     def delete(self, path: str) -> Any:
         """What comes of a removal."""

@@ -218,5 +218,10 @@ def _totals(snapshot: EngineSnapshot) -> Iterator[Metric]:
         "Time until a model served, at the start or after a swap.",
         totals.load_durations,
     )
+    yield _histogram(
+        "model_swap_duration_seconds",
+        "Time that a change of model took, from the request until the new one served.",
+        totals.swap_durations,
+    )
     yield _gauge("prefill_tokens_per_second", "Prefill rate now.", totals.prefill_tok_s)
     yield _gauge("decode_tokens_per_second", "Decode rate now.", totals.decode_tok_s)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from app.config import BUNDLED_MODEL, ConfigError, Settings
 from app.paths import find_paths
 from app.pull_command import add_pull
+from app.swap_command import add_swap
 from engine.errors import ModelNotFoundError
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ examples:
   stoker models show mlx-community/Qwen3-0.6B-4bit
   stoker models show ./my-model --json
   stoker models pull mlx-community/Qwen3-0.6B-4bit
+  stoker models swap mlx-community/Qwen3-0.6B-4bit
 """
 
 
@@ -52,6 +54,7 @@ def add_models(commands: Parsers) -> None:
     for parser in (shown, one):
         parser.add_argument("--json", action="store_true", help="print JSON")
     add_pull(actions)
+    add_swap(actions)
 
 
 def refusal_of(reference: str) -> str:

@@ -9,6 +9,7 @@ from engine.snapshot import ModelChoice, SwapReport
 
 DEFAULT_DRAIN_S = 30.0
 """How long running turns may go on before a swap preempts them, in seconds."""
+MAX_DRAIN_S = 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

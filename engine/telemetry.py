@@ -82,6 +82,7 @@ class Telemetry:
         self._num_generated_tokens = 0
         self._num_turns = 0
         self._loads = Durations(LOAD_BOUNDS_S)
+        self._swaps = Durations(LOAD_BOUNDS_S)
 
     @property
     def num_events(self) -> int:
@@ -146,6 +147,10 @@ class Telemetry:
         """A model was loaded, and serves."""
         self._loads.add(seconds)
 
+    def swapped(self, seconds: float) -> None:
+        """The model was changed, and the new one serves."""
+        self._swaps.add(seconds)
+
     def row(self, now_s: float, pool_use: float = 0.0) -> ThroughputRow:
         """Rates and totals now.
 
@@ -167,6 +172,7 @@ class Telemetry:
             num_turns=self._num_turns,
             pool_use=pool_use,
             load_durations=self._loads.row,
+            swap_durations=self._swaps.row,
         )
 
 

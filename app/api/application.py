@@ -23,6 +23,7 @@ from app.api.errors import (
 )
 from app.api.guard import Guard, error_response
 from app.api.health import health_router
+from app.api.model_swaps import model_swaps_router
 from app.api.models import models_router
 from app.api.openai.chat import chat_router
 from app.api.openai.completions import completions_router
@@ -58,6 +59,7 @@ def build_routes(service: TurnService, metrics: Metrics) -> FastAPI:
     api.include_router(agents_router(service.engine, conversations))
     api.include_router(capabilities_router(service))
     api.include_router(admin_router(service.engine))
+    api.include_router(model_swaps_router(service.engine))
     api.include_router(health_router(service.engine))
 
     @api.get("/metrics", tags=["metrics"], summary="Prometheus metrics", response_model=None)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from math import ceil
+
 from fastapi import APIRouter
 from starlette.responses import JSONResponse, Response
 
+from app.api.model_wait import swap_retry_s
 from app.version import __version__
 from engine.face import EngineFace
 from engine.snapshot import EngineSnapshot, EngineStatus
@@ -13,14 +16,18 @@ _BEFORE_LOADED = (EngineStatus.STARTING, EngineStatus.LOADING, EngineStatus.FAIL
 
 
 def _reply(snapshot: EngineSnapshot, is_ok: bool) -> Response:
+    swap = snapshot.swap if snapshot.status is EngineStatus.SWAPPING else None
+    headers = {} if is_ok or swap is None else {"retry-after": str(ceil(swap_retry_s(snapshot)))}
     body = {
         "status": snapshot.status.value,
         "text": snapshot.status_text,
-        "progress": snapshot.progress,
+        "progress": swap.progress if swap is not None else snapshot.progress,
         "model": snapshot.model,
+        "to_model": swap.to_model if swap is not None else None,
+        "eta_s": swap.eta_s if swap is not None else None,
         "disk": _disk(snapshot),
     }
-    return JSONResponse(body, status_code=200 if is_ok else 503)
+    return JSONResponse(body, status_code=200 if is_ok else 503, headers=headers)
 
 
 def _disk(snapshot: EngineSnapshot) -> str:

@@ -6,11 +6,13 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import TypeVar
 
 from app.api.bridge import DeltaBridge
 from app.api.draft import TurnDraft
 from app.api.fields import Fields, parse_object
 from app.api.identity import Headers, agent_id_of
+from app.api.model_wait import swap_in_progress, with_model
 from app.api.prepared import DraftT, Prepared
 from app.api.settings import ApiSettings
 from app.api.telemetry import RequestRecord
@@ -30,6 +32,7 @@ from engine.messages import ChatFormat
 from engine.snapshot import EngineSnapshot, EngineStatus
 
 Parse = Callable[[Fields], TurnDraft]
+T = TypeVar("T")
 QUICK_CHARS = 2048
 """So much is read on the loop itself: waking another thread takes as long, half a millisecond."""
 MAX_ALIASES = 256
@@ -67,6 +70,8 @@ class TurnService:
                 f"the engine failed: {snapshot.status_text or 'see the log'}", retry_after_s=30.0
             )
         chat_format = self.engine.chat_format
+        if snapshot.status is EngineStatus.SWAPPING:
+            raise swap_in_progress(snapshot)
         if chat_format is None or snapshot.status in _LOADING:
             eta_s = loading_eta_s(snapshot)
             raise ModelLoadingError(
@@ -81,6 +86,9 @@ class TurnService:
         Raises:
             StokerError: The request is wrong, or there is no model.
         """
+        return await self.with_model(lambda: self._count(body, parse, record))
+
+    async def _count(self, body: bytes, parse: Parse, record: RequestRecord) -> int:
         chat_format = self.chat_format()
 
         def count() -> tuple[TurnDraft, int]:
@@ -175,8 +183,20 @@ class TurnService:
         Raises:
             StokerError: The request is wrong, there is no model, or no room for it.
         """
-        prepared = await self.prepare(body, parse, headers, record)
-        return await self.start(prepared, receive, record, protocol)
+
+        async def attempt() -> Turn:
+            prepared = await self.prepare(body, parse, headers, record)
+            return await self.start(prepared, receive, record, protocol)
+
+        return await self.with_model(attempt)
+
+    async def with_model(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Does what needs one model from prompt to queue; anew where that one goes meanwhile.
+
+        Raises:
+            StokerError: What the attempt raises, or the model changes for too long.
+        """
+        return await with_model(self.engine, self.settings.swap_wait_s, attempt)
 
     def forget(self, turn: Turn) -> None:
         """Closes a turn that was answered, or whose client is gone."""

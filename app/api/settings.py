@@ -46,6 +46,7 @@ class ApiSettings:
         max_conversations: Agents whose conversations are kept here.
         max_conversation_bytes: Bytes of all of them.
         ping_s: Seconds of silence after which a stream sends a ping.
+        swap_wait_s: Seconds that a request waits while the model changes.
     """
 
     host: str = "127.0.0.1"
@@ -70,3 +71,4 @@ class ApiSettings:
     max_conversations: int = 1000
     max_conversation_bytes: int = 64 * 1024 * 1024
     ping_s: float = 10.0
+    swap_wait_s: float = 60.0

@@ -6,9 +6,12 @@ names what is read and leaves the rest open. To describe a new route, add a row 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
+from engine.cache.quantisation import KV_BITS
+from engine.model_commands import MAX_DRAIN_S
+from engine.snapshot import SwapParts
 from engine.turn_limits import MAX_BATCH_WINDOW_MS, MAX_PRIORITY, MIN_PRIORITY
 
 Schema = dict[str, Any]
@@ -151,12 +154,52 @@ _AGENT = _object(
     miss=_ANY_OBJECT,
 )
 _LIST = _object(("data",), data=_list(_ANY_OBJECT))
-_HEALTH = _object(("status",), status=_TEXT, text=_TEXT, progress=_NUMBER, model=_TEXT)
+_HEALTH = _object(
+    ("status",),
+    status=_TEXT,
+    text=_TEXT,
+    progress=_NUMBER,
+    model=_TEXT,
+    to_model=_maybe(_TEXT),
+    eta_s=_maybe(_NUMBER),
+)
 _GREETING = _object(("name", "version"), name={"const": "stoker"}, version=_TEXT)
 _PINNED = _object(("agent_id", "pinned"), agent_id=_AGENT_ID, pinned=_FLAG)
 _PAUSED = _object(("agent_id", "paused"), agent_id=_AGENT_ID, paused=_FLAG)
 _PRIORITY = {"type": "integer", "minimum": MIN_PRIORITY, "maximum": MAX_PRIORITY}
 _WINDOW_MS = {"type": "number", "minimum": 0, "maximum": MAX_BATCH_WINDOW_MS}
+_DRAIN_S = {"type": "number", "minimum": 0, "maximum": MAX_DRAIN_S}
+_KV_BITS: Schema = {"type": "integer", "enum": [0, *KV_BITS]}
+_SWAP_PARTS: Schema = {
+    "type": "object",
+    "properties": {each.name: _NUMBER for each in fields(SwapParts)},
+}
+_CHOICE = _object(
+    ("model_id", "is_active", "agents"),
+    model_id=_TEXT,
+    origin=_TEXT,
+    architecture=_TEXT,
+    num_bits=_COUNT,
+    size_bytes=_COUNT,
+    max_context_tokens=_COUNT,
+    cache_bytes_per_1k_tokens=_maybe(_COUNT),
+    kv_format=_TEXT,
+    fits=_maybe(_FLAG),
+    refusal=_TEXT,
+    verdict=_TEXT,
+    is_active=_FLAG,
+    load_s=_maybe(_NUMBER),
+    agents=_list(
+        _object(
+            ("agent_id", "num_tokens", "num_warm_tokens"),
+            agent_id=_AGENT_ID,
+            namespace=_TEXT,
+            num_tokens=_COUNT,
+            num_warm_tokens=_COUNT,
+            prefill_s=_maybe(_NUMBER),
+        )
+    ),
+)
 _AN_AGENT = "/v1/agents/{agent_id}"
 
 SHAPES: dict[tuple[str, str], Shape] = {
@@ -322,6 +365,18 @@ SHAPES: dict[tuple[str, str], Shape] = {
     ("post", "/admin/batch-window"): Shape(
         body=_object(("window_ms",), window_ms=_WINDOW_MS),
         reply=_object(("window_ms",), window_ms=_WINDOW_MS),
+    ),
+    ("get", "/admin/models"): Shape(
+        query={"kv_bits": _KV_BITS}, reply=_object(("data",), data=_list(_CHOICE))
+    ),
+    ("post", "/admin/models/swap"): Shape(
+        body=_object(("model",), model=_TEXT, drain_s=_DRAIN_S, kv_bits=_KV_BITS),
+        reply=_object(
+            ("from_model", "to_model", "parts"),
+            from_model=_TEXT,
+            to_model=_TEXT,
+            parts=_SWAP_PARTS,
+        ),
     ),
     ("get", "/metrics"): Shape(reply=_TEXT, reply_type="text/plain"),
     ("get", "/health/live"): Shape(reply=_HEALTH),

@@ -11,12 +11,11 @@ from typing import Any
 
 from app.agents_client import AgentsClient, RefusedError
 from app.remote.lanes import Lanes
-from app.remote.orders import carry_out
+from app.remote.orders import Order, carry_out
 from app.remote.state_feed import NotStokerError, StateFeed
 from engine.agent_commands import EvictIdle, ReadAgent
 from engine.commands import (
     Abort,
-    AgentCommand,
     Command,
     DescribeBlock,
     Generate,
@@ -105,9 +104,6 @@ class RemoteEngine:
             case Generate():
                 reason = "an attached dashboard generates nothing; ask the Stoker itself"
                 command.admitted.set_exception(UnavailableError(reason))
-            case ListModels() | SwapModel():
-                reason = "the model of a Stoker elsewhere cannot be changed from here"
-                command.done.set_exception(UnavailableError(reason))
             case Abort() | ToolsCalled() | Note():
                 pass  # these are the business of the edge there
             case _:
@@ -117,11 +113,11 @@ class RemoteEngine:
         """Waits until it is left alone; False on time-out. A question under way is not awaited."""
         return self._is_over.wait(timeout_s)
 
-    def _obey(self, command: AgentCommand | DescribeBlock) -> None:
+    def _obey(self, command: Order) -> None:
         done: Future[Any] = command.done
         try:
             answer = carry_out(self._client, command)
-            if not isinstance(command, DescribeBlock | ReadAgent):
+            if not isinstance(command, DescribeBlock | ReadAgent | ListModels):
                 # Whoever hears the answer looks at the picture next.
                 self._look()
             done.set_result(answer)
@@ -165,10 +161,10 @@ class RemoteEngine:
         self._problem = ""
 
 
-def _lane_of(command: AgentCommand | DescribeBlock) -> object:
+def _lane_of(command: Order) -> object:
     """Commands about one agent keep their order; a slow one holds up nobody else's."""
-    if isinstance(command, DescribeBlock):
-        return DescribeBlock
+    if isinstance(command, DescribeBlock | ListModels | SwapModel):
+        return type(command)
     if isinstance(command, EvictIdle | SetBatchWindow):
         return None
     if isinstance(command, ReadAgent):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-from app.agents_client import AgentsClient, ServerError, agent_path
+from app.agents_client import SWAP_TIMEOUT_S, AgentsClient, ServerError, agent_path
 from engine.agent_commands import (
     AgentText,
     EvictAgent,
@@ -31,10 +31,14 @@ from engine.commands import (
     SetPriority,
 )
 from engine.errors import ArchiveError
-from engine.snapshot import BlockRow, RowReader
+from engine.model_commands import ListModels, ModelCommand, SwapModel
+from engine.snapshot import BlockRow, ModelChoice, RowReader, SwapReport
+
+Order = AgentCommand | ModelCommand | DescribeBlock
+"""What can be asked of an engine elsewhere."""
 
 
-def carry_out(client: AgentsClient, command: AgentCommand | DescribeBlock) -> object:
+def carry_out(client: AgentsClient, command: Order) -> object:
     """Has a command carried out; returns what its future resolves to.
 
     Raises:
@@ -42,11 +46,10 @@ def carry_out(client: AgentsClient, command: AgentCommand | DescribeBlock) -> ob
     """
     try:
         match command:
-            case DescribeBlock():
-                body = client.get(f"/admin/blocks/{command.block_id}")
-                return RowReader().row(BlockRow, body)
-            case EvictIdle() | SetBatchWindow():
-                return _change_engine(client, command)
+            case EvictIdle() | SetBatchWindow() | DescribeBlock():
+                return _about_engine(client, command)
+            case ListModels() | SwapModel():
+                return _about_models(client, command)
             case ExportAgent():
                 return _export(client, command)
             case ImportAgent():
@@ -63,13 +66,29 @@ def carry_out(client: AgentsClient, command: AgentCommand | DescribeBlock) -> ob
         raise ServerError("that Stoker is of another version, and answers otherwise") from error
 
 
-def _change_engine(client: AgentsClient, command: EvictIdle | SetBatchWindow) -> Eviction | float:
+def _about_engine(
+    client: AgentsClient, command: EvictIdle | SetBatchWindow | DescribeBlock
+) -> Eviction | float | BlockRow:
     match command:
+        case DescribeBlock():
+            body = client.get(f"/admin/blocks/{command.block_id}")
+            return RowReader().row(BlockRow, body)
         case EvictIdle():
             return _eviction(client.post("/admin/evict-idle"))
         case SetBatchWindow():
             body = client.post("/admin/batch-window", {"window_ms": command.window_ms})
             return float(body["window_ms"])
+
+
+def _about_models(
+    client: AgentsClient, command: ModelCommand
+) -> tuple[ModelChoice, ...] | SwapReport:
+    if isinstance(command, ListModels):
+        body = client.get("/admin/models" + _query(_format(command)))
+        return tuple(RowReader().row(ModelChoice, row) for row in body["data"])
+    wanted = {"model": command.model, "drain_s": command.drain_s, **_format(command)}
+    report = client.post("/admin/models/swap", wanted, timeout_s=SWAP_TIMEOUT_S)
+    return RowReader().row(SwapReport, report)
 
 
 def _act(
@@ -159,10 +178,15 @@ def _path(
     return agent_path(command.agent_id, action) + _query(_whose(command.namespace))
 
 
+def _format(command: ModelCommand) -> dict[str, int]:
+    """Names the bits of keys and values, where they are not to be as they are set."""
+    return {} if command.kv_bits is None else {"kv_bits": command.kv_bits}
+
+
 def _whose(namespace: str) -> dict[str, str]:
     """Names the key whose agent it is, where that is not the operator's own."""
     return {"namespace": namespace} if namespace else {}
 
 
-def _query(fields: Mapping[str, str]) -> str:
+def _query(fields: Mapping[str, str | int]) -> str:
     return f"?{urlencode(fields)}" if fields else ""

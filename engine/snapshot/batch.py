@@ -51,6 +51,7 @@ class ThroughputRow:
         num_turns: Turns finished so far.
         pool_use: Share of the pool that agents and sequences hold now, 0-1.
         load_durations: How long models took from the decision to load one until it served.
+        swap_durations: How long changes of model took, from the command until the new one served.
     """
 
     prefill_tok_s: float = 0.0
@@ -65,3 +66,4 @@ class ThroughputRow:
     num_turns: int = 0
     pool_use: float = 0.0
     load_durations: DurationsRow = field(default_factory=DurationsRow)
+    swap_durations: DurationsRow = field(default_factory=DurationsRow)

@@ -22,4 +22,5 @@ THROUGHPUT = ThroughputRow(
     num_generated_tokens=99,
     num_turns=5,
     load_durations=DurationsRow(bounds_s=(1.0, 10.0), counts=(0, 2, 0), total_s=9.0),
+    swap_durations=DurationsRow(bounds_s=(1.0, 10.0), counts=(1, 0, 0), total_s=0.5),
 )

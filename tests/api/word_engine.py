@@ -32,10 +32,10 @@ from engine.commands import (
     Shutdown,
     ToolsCalled,
 )
-from engine.messages import ChatFormat
+from engine.model_commands import ListModels, SwapModel
 from engine.snapshot import EngineStatus
-from tests.api.byte_chat_format import ByteChatFormat
 from tests.api.word_agents import EVICTION, WordAgents
+from tests.api.word_models import CHOICES, OTHER_ID, SWAPPED, WordModels
 from tests.api.word_snapshot import MISS, MODEL_ID, SERVING_SNAPSHOT
 from tests.api.word_turns import (
     NUM_CACHED_TOKENS,
@@ -46,19 +46,22 @@ from tests.api.word_turns import (
 )
 
 __all__ = [
+    "CHOICES",
     "EVICTION",
     "MISS",
     "MODEL_ID",
     "NUM_CACHED_TOKENS",
     "NUM_STORED_TOKENS",
+    "OTHER_ID",
     "SERVING_SNAPSHOT",
+    "SWAPPED",
     "Script",
     "WordEngine",
     "prompt_text",
 ]
 
 
-class WordEngine(WordTurns, WordAgents):
+class WordEngine(WordTurns, WordAgents, WordModels):
     """Has the ``EngineFace``; one thread steps through all turns, as the real one does."""
 
     def __init__(self, script: Script | None = None) -> None:
@@ -72,7 +75,7 @@ class WordEngine(WordTurns, WordAgents):
         """Forgets what was asked and told; the state is that of an engine that serves."""
         self.reset_turns(script)
         self.reset_agents()
-        self.chat_format: ChatFormat | None = ByteChatFormat()
+        self.reset_models()
         self.commands: list[Command] = []
 
     @property
@@ -140,5 +143,12 @@ class WordEngine(WordTurns, WordAgents):
                 self._let_go(command)
             case ImportAgent():
                 self._take_in(command)
+            case _:
+                self._handle_other(command)
+
+    def _handle_other(self, command: Command) -> None:
+        match command:
+            case ListModels() | SwapModel():
+                self._about_models(command)
             case _:
                 raise AssertionError(command)

@@ -67,10 +67,14 @@ class WordTurns:
         self.aborted: list[tuple[str, str]] = []
         self.at_end: Callable[[str], object] = str
         self.refuse_after = 0
+        self.refuse_once: list[StokerError] = []
         self._num_turns: Counter[str] = Counter()
 
     def _admit(self, command: Generate) -> None:
         self.requests.append(command.request)
+        if self.refuse_once:
+            command.admitted.set_exception(self.refuse_once.pop())
+            return
         if self.script.refuse is not None and len(self.requests) > self.refuse_after:
             command.admitted.set_exception(self.script.refuse)
             return

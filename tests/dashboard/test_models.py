@@ -28,11 +28,11 @@ from engine.scripted_scenes import SCENES
 from engine.scripted_still import StillScene
 from engine.scripted_world import DemoWorld
 from engine.snapshot import AgentImpact, EngineSnapshot, ModelChoice, SwapPhase
+from tests.dashboard.attaching import attached, scripted, serving
 from tests.dashboard.driving import EVERY_WAY, dashboard, do, until
 from tests.dashboard.screen_text import screen_text, toasts
 from tests.dashboard.test_scripted_engine import Clock
 from widgets.model_list import ModelList
-from widgets.source import SourceSlice
 
 SnapCompare = Callable[..., bool]
 SIZES = pytest.mark.parametrize(
@@ -240,20 +240,27 @@ async def test_the_active_model_is_loaded_anew_in_another_kv_format() -> None:
         assert toasts(app)[1] == f"{SMALL} serves already"
 
 
-async def test_an_attached_dashboard_leaves_the_kv_format_as_it_is_set() -> None:
-    engine = ScriptedEngine(StillScene(SCENES["busy"]()), clock=lambda: 0.0)
-    engine.start()
-
-    class Elsewhere:
-        state = SourceSlice(label="attached")
-
-    app = StokerApp(engine, address="127.0.0.1:8000", source=Elsewhere())
-    async with app.run_test(size=(120, 40)) as pilot:
-        await opened(pilot)
-        assert "KV cache" not in screen_text(app)
-        await pilot.press("b")
-        await until(pilot, lambda: bool(toasts(app)))
-        assert toasts(app) == ["the KV format can be changed where Stoker runs"]
+@pytest.mark.parametrize("keys", [[], ["b", "b", "b"]], ids=["as-set", "4-bit"])
+async def test_an_attached_dashboard_changes_the_model_there(keys: list[str]) -> None:
+    engine = scripted()
+    with serving(engine) as server:
+        async with attached(server.url) as (pilot, app, _):
+            await opened(pilot)
+            await pilot.press(*keys)
+            words = "kv cache  4 bit, group 64" if keys else "12,508 tokens, 37s"
+            await until(pilot, lambda: words in screen_text(app))
+            await pilot.press("enter", "y")
+            await until(pilot, lambda: bool(toasts(app)))
+            assert f"{LARGER} serves now, after" in toasts(app)[0]
+            await until(pilot, lambda: f"stoker  {LARGER}" in screen_text(app))
+            row = engine.snapshot.model_detail
+            assert row is not None
+            assert row.kv_format == ("4 bit, group 64" if keys else "lossless")
+            await opened(pilot)
+            app.screen.query_one(ModelList).highlighted = 4
+            await pilot.press("enter", "y")
+            await until(pilot, lambda: len(toasts(app)) == 2)
+            assert "12 MB short" in toasts(app)[1]
 
 
 async def test_a_click_looks_a_second_one_asks_and_the_foot_can_be_clicked() -> None:

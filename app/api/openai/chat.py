@@ -28,11 +28,15 @@ def chat_router(service: TurnService) -> APIRouter:
     @router.post("/v1/chat/completions", summary="Create a chat completion", response_model=None)
     async def create_chat_completion(request: Request) -> Response:
         record = record_of(request.scope)
-        prepared = await service.prepare(
-            await request.body(), parse_chat_completion, request.headers, record
-        )
-        choices = Choices(service, prepared, record)
-        await choices.begin(prepared.draft.num_choices, request.receive, "openai")
+        body = await request.body()
+
+        async def attempt() -> tuple[Prepared[ChatDraft], Choices[ChatDraft]]:
+            prepared = await service.prepare(body, parse_chat_completion, request.headers, record)
+            choices = Choices(service, prepared, record)
+            await choices.begin(prepared.draft.num_choices, request.receive, "openai")
+            return prepared, choices
+
+        prepared, choices = await service.with_model(attempt)
         encoder = _events(prepared, record.request_id) if prepared.draft.stream else None
         return await respond(
             choices, encoder, lambda replies: _body(prepared, replies, choices.usage)

@@ -28,11 +28,15 @@ def completions_router(service: TurnService) -> APIRouter:
     @router.post("/v1/completions", summary="Complete a text", response_model=None)
     async def create_completion(request: Request) -> Response:
         record = record_of(request.scope)
-        prepared = await service.prepare(
-            await request.body(), parse_completion, request.headers, record
-        )
-        choices = Choices(service, prepared, record)
-        await choices.begin(prepared.draft.num_choices, request.receive, "openai")
+        body = await request.body()
+
+        async def attempt() -> tuple[Prepared[CompletionDraft], Choices[CompletionDraft]]:
+            prepared = await service.prepare(body, parse_completion, request.headers, record)
+            choices = Choices(service, prepared, record)
+            await choices.begin(prepared.draft.num_choices, request.receive, "openai")
+            return prepared, choices
+
+        prepared, choices = await service.with_model(attempt)
         encoder = CompletionEvents(prepared, record.request_id) if prepared.draft.stream else None
         return await respond(
             choices, encoder, lambda replies: _body(prepared, replies, choices.usage)

@@ -13,8 +13,9 @@ from app.api.errors import FieldError
 from app.api.openai.response_body import ResponseBody, is_cut
 from app.api.openai.response_events import ResponseEvents
 from app.api.openai.response_items import OutputItems
-from app.api.openai.response_schema import ResponseParser
+from app.api.openai.response_schema import ResponseDraft, ResponseParser
 from app.api.openai.response_store import ResponseStore, StoredItem
+from app.api.prepared import Prepared
 from app.api.service import TurnService
 from app.api.sse import EventStream, TurnEvents
 from app.api.telemetry import record_of
@@ -34,10 +35,15 @@ def responses_router(service: TurnService) -> APIRouter:
     async def create_response(request: Request) -> Response:
         record = record_of(request.scope)
         parser = ResponseParser(store, record.namespace)
-        prepared = await service.prepare(await request.body(), parser, request.headers, record)
+        content = await request.body()
+
+        async def attempt() -> tuple[Prepared[ResponseDraft], Turn]:
+            prepared = await service.prepare(content, parser, request.headers, record)
+            return prepared, await service.start(prepared, request.receive, record, "openai")
+
+        prepared, turn = await service.with_model(attempt)
         body = ResponseBody(prepared, store, record.namespace)
         output = OutputItems(prepared.draft.names)
-        turn = await service.start(prepared, request.receive, record, "openai")
         if prepared.draft.stream:
             events = ResponseEvents(body, output, record.request_id)
             return EventStream(TurnEvents(service, turn, events), settings.ping_s)

@@ -23,10 +23,7 @@ class ModelKeys(MachineKeys):
                 self._wanted_model = wish.model_id
                 ModelDispatch(self._engine, self).swap(wish.model_id, wish.kv_bits)
 
-        has_formats = self._settings.source is None
-        self.app.push_screen(
-            ModelsScreen(self._engine, self._marks, has_formats=has_formats), chosen
-        )
+        self.app.push_screen(ModelsScreen(self._engine, self._marks), chosen)
 
     def _tell_of_swap(self, before: SwapRow | None, shown: EngineSnapshot) -> None:
         """Says how a swap ended that somebody else asked for."""

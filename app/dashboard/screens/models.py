@@ -39,18 +39,15 @@ def hints(format_words: str) -> tuple[KeyHint, ...]:
     """Keys at the foot.
 
     Args:
-        format_words: The KV format that is chosen; empty where none can be.
+        format_words: The KV format that is chosen.
     """
-    keys = [
+    return (
         KeyHint(key="enter", label="swap", action="screen.choose", rank=0),
+        KeyHint(key="b", label=f"KV cache: {format_words}", action="screen.bits", rank=2),
         KeyHint(key="r", label="look again", action="screen.again", rank=3),
         KeyHint(key="tab", label="to the agents", action="app.focus_next", rank=4),
         KeyHint(key="esc", label="close", action="screen.dismiss", rank=1),
-    ]
-    if format_words:
-        label = f"KV cache: {format_words}"
-        keys.insert(1, KeyHint(key="b", label=label, action="screen.bits", rank=2))
-    return tuple(keys)
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +80,6 @@ class ModelsScreen(ModalScreen[Wish | None]):
     Args:
         engine: Who tells of models.
         glyphs: Marks to draw with.
-        has_formats: Whether the KV format can be chosen too.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -96,12 +92,11 @@ class ModelsScreen(ModalScreen[Wish | None]):
     HORIZONTAL_BREAKPOINTS = NO_BREAKPOINTS
     VERTICAL_BREAKPOINTS = NO_BREAKPOINTS
 
-    def __init__(self, engine: EngineFace, glyphs: Glyphs, *, has_formats: bool) -> None:
+    def __init__(self, engine: EngineFace, glyphs: Glyphs) -> None:
         super().__init__()
         self._engine = engine
         self._glyphs = glyphs
         self._dispatch = ModelDispatch(engine, self)
-        self._has_formats = has_formats
         self._format = 0
         self._is_listed = False
         self._problem = ""
@@ -121,7 +116,7 @@ class ModelsScreen(ModalScreen[Wish | None]):
 
     @property
     def _format_words(self) -> str:
-        return FORMATS[self._format][1] if self._has_formats else ""
+        return FORMATS[self._format][1]
 
     def on_mount(self) -> None:
         """Asks the engine."""
@@ -133,9 +128,6 @@ class ModelsScreen(ModalScreen[Wish | None]):
 
     def action_bits(self) -> None:
         """The next KV format; the engine tells anew what each model would mean then."""
-        if not self._has_formats:
-            self.notify("the KV format can be changed where Stoker runs", markup=False)
-            return
         self._format = (self._format + 1) % len(FORMATS)
         self.query_one(KeyBar).hints = hints(self._format_words)
         self.action_again()
