@@ -10,9 +10,12 @@ import queue
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine.errors import InvalidRequestError
-from engine.trace import Record, TraceSink
+
+if TYPE_CHECKING:
+    from engine.trace import Record, TraceSink
 
 MAX_WAITING = 10_000
 """Records that may wait for the disk; those beyond are counted and left out."""

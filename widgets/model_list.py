@@ -23,10 +23,10 @@ class ModelList(OptionList):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("j", "cursor_down", "Down", show=False),
-        Binding("k", "cursor_up", "Up", show=False),
-        Binding("g", "first", "First", show=False),
-        Binding("G", "last", "Last", show=False),
+        Binding("j", "cursor_down", "Go down or up; arrows too.", show=False),
+        Binding("k", "cursor_up", "Go down or up; arrows too.", show=False),
+        Binding("g", "first", "Go to the first or the last model.", show=False),
+        Binding("G", "last", "Go to the first or the last model.", show=False),
     ]
 
     def __init__(self, glyphs: Glyphs) -> None:

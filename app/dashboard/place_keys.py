@@ -18,11 +18,13 @@ from app.dashboard.screens.confirm import ConfirmScreen
 from app.dashboard.screens.detail import DetailScreen
 from app.dashboard.screens.help import HelpScreen, HelpText
 from app.dashboard.screens.jump import JumpScreen
+from app.dashboard.screens.models import ModelsScreen
 from app.dashboard.screens.page import PageScreen
 from widgets.agents import AgentsPane
 from widgets.block_map import BlockMapPane
 from widgets.event_pane import EventsPane
 from widgets.lane_list import LaneList
+from widgets.model_list import ModelList
 from widgets.page import Page
 
 
@@ -60,6 +62,7 @@ PLACES: tuple[Place, ...] = (
     Place("On the page on capacity", (CapacityScreen,)),
     # Its screen takes long to import, and is not needed before somebody asks for it.
     Place("On the doctor's page", (), (("r", "Check again."),)),
+    Place("In the list of models", (ModelsScreen, ModelList), (("enter", "Change to that one."),)),
     Place("In a list of choices", (ChoiceScreen,), (("enter", "Choose."),)),
     Place("In a question", (ConfirmScreen,)),
     Place("While jumping", (JumpScreen,), (("a letter", "Go to its pane or agent."),)),

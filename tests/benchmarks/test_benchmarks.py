@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from benchmarks import (
+    dashboard,
     fairness,
     http_overhead,
     persistence_cost,
@@ -163,6 +164,22 @@ def test_persistence_cost_writes_with_one_side_only(
     result = json.loads(path.read_text())["batch_1"]
     assert result["num_blocks_written"] > 1
     assert all(rate["p50"] > 0 for rate in result["tokens_per_s"].values())
+
+
+@pytest.mark.slow
+def test_a_replay_is_watched_while_it_plays(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(dashboard, "write_result", _into(tmp_path / "results"))
+    for name, value in (("RECORDED_S", 60), ("SETTLE_S", 1.0), ("WATCH_S", 0.2)):
+        monkeypatch.setattr(dashboard, name, value)
+    monkeypatch.setattr(sys, "argv", ["dashboard", "--parts", "replay", "--replay-s", "3"])
+    dashboard.main()
+    (path,) = (tmp_path / "results").iterdir()
+    result = json.loads(path.read_text())["replay"]
+    assert result["recording_bytes"] > 0
+    assert result["rss_bytes"]["most"] >= result["rss_bytes"]["last_tenth"] > 0
+    assert 0 < result["ui_thread_share"] < 1
 
 
 def _into(folder: Path) -> Callable[[str, dict[str, Any]], Path]:

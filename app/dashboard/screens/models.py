@@ -83,9 +83,9 @@ class ModelsScreen(ModalScreen[Wish | None]):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,m", "dismiss", "Close", show=False),
-        Binding("b", "bits", "KV cache", show=False),
-        Binding("r", "again", "Look again", show=False),
+        Binding("escape,q,m", "dismiss", "Close it; nothing changes.", show=False),
+        Binding("b", "bits", "Another format of the KV cache.", show=False),
+        Binding("r", "again", "Look again.", show=False),
     ]
     AUTO_FOCUS = "ModelList"
 
