@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -63,6 +64,9 @@ def add_speed(actions: Parsers, settings: argparse.ArgumentParser) -> None:
     )
     speed.add_argument("--rounds", type=_rounds, default=3, help="samples of each quantity (3)")
     speed.add_argument("--quick", action="store_true", help="one round, and less of everything")
+    speed.add_argument(
+        "--swap", metavar="MODEL", help="measure a change to this model and back too (of a Stoker)"
+    )
     speed.add_argument("--save", type=Path, metavar="FILE", help="a new file for the result")
     speed.add_argument("--json", action="store_true", help="print JSON")
     speed.set_defaults(run=_run_speed)
@@ -123,9 +127,9 @@ def _measure(arguments: argparse.Namespace) -> list[Result]:
     from app.bench.run import Address, measure_own, measure_running, progress
     from app.bench.speed import Plan
 
-    plan = Plan(rounds=arguments.rounds)
+    plan = Plan(rounds=arguments.rounds, swap_to=arguments.swap)
     if arguments.quick:
-        plan = Plan(rounds=1, prompt_tokens=(1000,), num_streams=(1, 8), decoded_tokens=32)
+        plan = replace(plan, rounds=1, prompt_tokens=(1000,), num_streams=(1, 8), decoded_tokens=32)
     with progress() as tell:
         if not arguments.url:
             check_model(settings)

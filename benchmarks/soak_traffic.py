@@ -25,6 +25,7 @@ NUM_CHECKED_AGENTS = 3
 NUM_LEAVING_AGENTS = 4
 NUM_STORM_CLIENTS = 20
 STORM_EVERY_S = 20.0
+SWAP_EVERY_S = 40.0
 MAX_MESSAGES = 24
 """A conversation of more begins anew."""
 MAX_FAULTS = 50
@@ -105,13 +106,16 @@ def request(
 class Traffic:
     """All clients of one server."""
 
-    def __init__(self, port: int, seed: int = 0) -> None:
+    def __init__(self, port: int, seed: int = 0, models: tuple[str, ...] = ()) -> None:
         """Asks nothing yet.
 
         Args:
             port: Of a server on loopback.
             seed: Decides who does what when.
+            models: What the active model is changed between, the active one first; all give the
+                same answers.
         """
+        self._models = models
         self.tally = Tally()
         self.expected: dict[str, str] = {}
         self._port = port
@@ -146,6 +150,7 @@ class Traffic:
             self._leave,
             self._storm,
             self._keep_house,
+            *([self._change_model] if self._models else []),
         ]
         threads = [
             threading.Thread(target=self._loop, args=(loop, random.Random(rng.random())))
@@ -267,10 +272,22 @@ class Traffic:
             self._do("POST", f"/v1/agents/{agent}/{deed}")
         self._stop.wait(rng.random() * 3)
 
+    def _change_model(self, rng: random.Random) -> None:
+        """Changes the active model for the next one, under everybody's hands."""
+        self._stop.wait(SWAP_EVERY_S * (0.5 + rng.random()))
+        if self._stop.is_set():
+            return
+        self._models = (*self._models[1:], self._models[0])
+        body = {"model": self._models[0], "drain_s": rng.choice((0, 2, 10))}
+        reply = request(self._port, "POST", "/admin/models/swap", body)
+        self.tally.count("changes of model")
+        if reply.status != 200:
+            self.tally.fault(f"{reply.status} for a change of model: {reply.content[:300]!r}")
+
     def _do(self, method: str, path: str, body: object = None) -> None:
         reply = request(self._port, method, path, body)
         # There may be no such agent, a turn of it, or nothing on disk.
-        if reply.status not in (200, 201, 204, 400, 404, 409):
+        if reply.status not in (200, 201, 204, 400, 404, 409, *COME_AGAIN):
             self.tally.fault(f"{reply.status} for {method} {path}: {reply.content[:300]!r}")
         self.tally.count("deeds")
 

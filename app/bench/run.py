@@ -134,7 +134,8 @@ def _measure(
         if length not in fitting
     ]
     if not is_stoker:
-        notes.append("from disk, restart and bytes: left out, the server is no Stoker")
+        left_out = "from disk, restart and bytes" + (", change of model" if plan.swap_to else "")
+        notes.append(f"{left_out}: left out, the server is no Stoker")
     plan = replace(plan, prompt_tokens=fitting)
     speed = Speed(ChatServer(client, model, key), plan, tell, client if is_stoker else None)
     return Result(

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from app.agents_client import AgentsClient, agent_path
+from app.agents_client import SWAP_TIMEOUT_S, AgentsClient, agent_path
 from app.bench.result import Measure
 from app.bench.streams import Answer, ChatServer, Messages, Question
 
@@ -35,6 +35,7 @@ class Plan:
         num_streams: Sizes of batches.
         decoded_tokens: Tokens that each stream generates.
         restart: Ends the server and starts it again; None for a server that is not ours.
+        swap_to: A model to change to and back from; None changes none.
     """
 
     rounds: int = 3
@@ -42,11 +43,12 @@ class Plan:
     num_streams: tuple[int, ...] = NUM_STREAMS
     decoded_tokens: int = DECODED_TOKENS
     restart: Callable[[], None] | None = None
+    swap_to: str | None = None
 
     @property
     def num_steps(self) -> int:
         """Steps of which progress is told."""
-        return len(self.prompt_tokens) + len(self.num_streams) + 1
+        return len(self.prompt_tokens) + len(self.num_streams) + 1 + bool(self.swap_to)
 
 
 class Speed:
@@ -81,6 +83,8 @@ class Speed:
         found = [each for length in self._plan.prompt_tokens for each in self._returning(length)]
         found += [self._decode(size) for size in self._plan.num_streams]
         found.append(self._mixed())
+        if self._stoker is not None and self._plan.swap_to:
+            found += self._swap(self._stoker, self._plan.swap_to)
         groups = list(dict.fromkeys(each.group for each in found))
         return sorted(found, key=lambda each: groups.index(each.group))
 
@@ -161,6 +165,24 @@ class Speed:
         label = f"{len(MIXED_WORDS)} agents of mixed length"
         return _rate("generated in all, prefill included", label, tuple(rates))
 
+    def _swap(self, stoker: AgentsClient, other: str) -> Iterator[Measure]:
+        """Seconds until another model serves, and until the first one does again."""
+        self._step(f"a change of model to {other} and back")
+        choices = stoker.get("/admin/models")["data"]
+        first = next(each["model_id"] for each in choices if each["is_active"])
+        away, back = [], []
+        for _ in range(self._plan.rounds):
+            away.append(_swap_s(stoker, other))
+            back.append(_swap_s(stoker, first))
+        for label, samples in ((f"to {other}", away), ("and back", back)):
+            yield Measure(
+                group="change of model",
+                label=label,
+                unit="s",
+                samples=tuple(samples),
+                more_is_better=False,
+            )
+
 
 class _Talk:
     """An agent and its conversation so far."""
@@ -194,6 +216,12 @@ def decode_rate(answers: list[Answer]) -> float:
         for each in answers
     )
     return tokens / (until_s - from_s)
+
+
+def _swap_s(stoker: AgentsClient, model: str) -> float:
+    """Seconds that it takes to make a model the active one."""
+    report = stoker.post("/admin/models/swap", {"model": model}, timeout_s=SWAP_TIMEOUT_S)
+    return float(report["parts"]["total_s"])
 
 
 def _await_saved(stoker: AgentsClient, agent: str) -> None:

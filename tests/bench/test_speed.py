@@ -17,6 +17,7 @@ from app.bench.run import Address, measure_own, measure_running
 from app.bench.speed import Plan, decode_rate
 from app.bench.streams import Answer
 from app.cli import main
+from benchmarks.soak import twin
 from engine.errors import StokerError
 from tests.bench.other_server import KEY, MODEL, PIECE_S, other_server
 
@@ -58,16 +59,25 @@ def test_a_server_that_is_no_stoker_is_measured_by_what_it_says() -> None:
 
 
 def test_a_stoker_of_its_own_is_measured_in_every_state(
-    stoker_home: Path, bundled_models_dir: Path
+    stoker_home: Path, bundled_models_dir: Path, tmp_path: Path
 ) -> None:
     os.symlink(bundled_models_dir, stoker_home / "models")
-    plan = Plan(rounds=1, prompt_tokens=(300,), num_streams=(2,), decoded_tokens=8)
+    (bundled,) = (each for each in bundled_models_dir.iterdir() if (each / "config.json").is_file())
+    plan = Plan(
+        rounds=1,
+        prompt_tokens=(300,),
+        num_streams=(2,),
+        decoded_tokens=8,
+        swap_to=str(twin(bundled, tmp_path)),
+    )
     measures = by_name(measure_own(["--decode-stall-ms=100"], plan, silent))
     states = ("cold", "hot", "from disk", "after a restart")
     waits = {state: measures[f"time to first token, {state}", "300 tokens"].p50 for state in states}
     assert waits["hot"] < waits["cold"]
     assert waits["after a restart"] < waits["cold"]
     assert measures["decode", "2 streams"].p50 > 0
+    assert measures["change of model", f"to {plan.swap_to}"].p50 > 0
+    assert measures["change of model", "and back"].p50 > 0
     assert measures["KV cache in memory, each token", "300 tokens"].p50 > 10
     assert len(measures["start", "from the command to the first turn"].samples) == 2
     # Nothing of it is left where the user's own Stoker keeps its things.

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -119,13 +121,16 @@ def test_interrupted_pull_goes_on_with_the_same_command(
     release = threading.Event()
     hub.fail(FIRST, falls_silent(release))
     blobs = Path(os.environ["HF_HUB_CACHE"]) / "models--org--name" / "blobs"
+    checksum = hashlib.sha256(hub.files[FIRST]).hexdigest()
+    partial = blobs / f"{checksum}.stoker-partial"
     with subprocess.Popen(
         [sys.executable, "-m", "app.cli", "models", "pull", "org/name"],
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        while not any(path.stat().st_size for path in blobs.glob("*.stoker-partial")):
+        while not partial.exists() or partial.stat().st_size < 10:
             assert process.poll() is None
+            time.sleep(0.01)
         process.send_signal(number)
         _, said = process.communicate(timeout=20)
     release.set()
