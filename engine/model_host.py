@@ -160,6 +160,7 @@ class ModelHost:
             What would load it again.
         """
         from engine.runtime.device_memory import give_back_memory
+        from engine.runtime.loader import let_go
 
         loaded = self.loaded
         assert loaded is not None
@@ -173,6 +174,7 @@ class ModelHost:
         found = loaded.found
         self.loaded = None
         del loaded
+        let_go()
         gc.unfreeze()
         gc.collect()
         give_back_memory()

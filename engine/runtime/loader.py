@@ -84,10 +84,10 @@ def load(
     from mlx.utils import tree_flatten
     from mlx_lm.utils import load_model
 
-    from engine.runtime import cpu, kv, ragged, split_attention
+    from engine.runtime import cpu, kv, ragged
     from engine.runtime.fitting import fit, fit_once
 
-    split_attention.uninstall()
+    let_go()
     progress(0.4, "reading weights")
     try:
         model, config = load_model(path, lazy=True)
@@ -129,6 +129,14 @@ def load(
         load_s=time.monotonic() - began_s,
         check_s=checked_s - read_s,
     )
+
+
+def let_go() -> None:
+    """Puts back what the last load replaced in mlx-lm's classes: it holds that model's weights."""
+    from engine.runtime import cpu, split_attention
+
+    cpu.uninstall()
+    split_attention.uninstall()
 
 
 def quantised_ops(profile: DeviceProfile) -> QuantisedOps:
