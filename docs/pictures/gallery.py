@@ -55,6 +55,7 @@ PICTURES = (
         scene="busy",
         keys=("m",),
     ),
+    Picture(name="capacity", title="How many agents would fit", scene="busy", keys=("C",)),
     Picture(name="swapping", title="A change of model half-way", scene="swapping"),
     Picture(
         name="detail",
