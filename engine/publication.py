@@ -6,7 +6,16 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from engine.snapshot import EngineSnapshot, EngineStatus, SwapReport, SwapRow
+from engine.snapshot import (
+    AgentRow,
+    AgentStatus,
+    BatchRow,
+    EngineSnapshot,
+    EngineStatus,
+    PoolRow,
+    SwapReport,
+    SwapRow,
+)
 from engine.telemetry import Telemetry
 
 if TYPE_CHECKING:
@@ -82,6 +91,8 @@ class Publication:
         self._published_s = now_s
         if self.loaded is not None:
             self._parts = self.loaded.snapshot_parts(now_s)
+        elif self._parts:
+            self._parts |= _without_model(self._parts["agents"])
         pool_use = self._parts["pool"].use if self._parts else 0.0
         shared: dict[str, Any] = {
             "step": self.num_steps,
@@ -111,3 +122,17 @@ class Publication:
             status_text=self._text,
             events=self._telemetry.events,
         )
+
+
+def _without_model(agents: tuple[AgentRow, ...]) -> dict[str, Any]:
+    """What is left of a drawn model that is gone: its agents, with what the disk has of them."""
+    rows = tuple(
+        replace(
+            row,
+            status=AgentStatus.WARM if row.warm_bytes else AgentStatus.COLD,
+            hot_bytes=0,
+            shared_bytes=0,
+        )
+        for row in agents
+    )
+    return {"pool": PoolRow(), "batch": BatchRow(), "agents": rows}

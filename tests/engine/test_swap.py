@@ -264,6 +264,28 @@ def test_no_memory_for_the_new_model_brings_the_old_one_back(
     assert ask(engine, "after", "Still there?").token_ids
 
 
+def test_between_two_models_agents_are_shown_and_no_pool(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask(engine, "shown", PROMPT)
+    await_agent(engine, "shown")
+    load, seen = loader._use_float32, []
+
+    def looks(*arguments: object) -> None:
+        seen.append(engine.snapshot)
+        load(*arguments)
+
+    monkeypatch.setattr(loader, "_use_float32", looks)
+    swap(engine, BETA)
+    swap(engine, ALPHA)
+    assert seen[0].status is EngineStatus.SWAPPING
+    assert not seen[0].pool.block_states
+    row = seen[0].agent("shown")
+    assert row is not None
+    assert row.hot_bytes == 0
+    assert row.warm_bytes > 0
+
+
 def test_the_models_are_told_with_what_each_means_for_the_agents(engine: Engine) -> None:
     ask(engine, "asker", PROMPT)
     await_agent(engine, "asker")
