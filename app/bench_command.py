@@ -18,6 +18,7 @@ from app.config import SETTING_FIELDS, Settings, load_settings
 from app.logs import printable
 from app.models_command import check_model
 from app.paths import find_paths
+from app.progress_line import ProgressLine
 from app.speed_command import add_speed
 from engine.cache.quantisation import (
     KV_BITS,
@@ -88,7 +89,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from app.compose import engine_settings
     from engine.kv_bench import KVBench
 
-    show = _Progress()
+    show = ProgressLine()
     told = engine_settings(settings, find_paths(), keeps_caches=False)
     bench = KVBench(told, read_text(), show)
     measured = []
@@ -110,24 +111,6 @@ def read_text() -> str:
 def _formats(settings: Settings, bits: Sequence[int]) -> list[KVQuantisation | None]:
     sizes = dict.fromkeys((*GROUP_SIZES, settings.kv_group_size))
     return [None, *(KVQuantisation(each, size) for each in bits for size in sizes)]
-
-
-class _Progress:
-    """One line on a terminal's standard error."""
-
-    def __init__(self) -> None:
-        self._is_shown = sys.stderr.isatty()
-
-    def __call__(self, share: float, text: str) -> None:
-        self._write(f"{share:4.0%} {text}")
-
-    def end(self) -> None:
-        self._write("")
-
-    def _write(self, text: str) -> None:
-        if self._is_shown:
-            sys.stderr.write(f"\r\x1b[K{printable(text)}")
-            sys.stderr.flush()
 
 
 def _as_json(bench: KVBench, measured: Sequence[MeasuredFormat], qualities: KVQualities) -> str:

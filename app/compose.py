@@ -44,6 +44,11 @@ _QUIET_ENVIRONMENT = {
 }
 
 
+def quiet_libraries() -> None:
+    """Keeps libraries that are imported from now on from drawing, downloading and the like."""
+    os.environ.update(_QUIET_ENVIRONMENT)
+
+
 def build_engine(
     settings: Settings, paths: Paths, *, keeps_caches: bool = True, trace: TraceSink | None = None
 ) -> Engine:
@@ -68,8 +73,7 @@ def engine_settings(settings: Settings, paths: Paths, *, keeps_caches: bool) -> 
         paths: Where Stoker keeps its things.
         keeps_caches: Whether caches go to disk, as the settings say.
     """
-    os.environ.update(_QUIET_ENVIRONMENT)
-
+    quiet_libraries()
     shelf = ModelLibrary(paths.models_dir, settings.model_defaults)
     return EngineSettings(
         find_model=lambda progress: shelf.find(settings.model, progress),

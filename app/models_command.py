@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from app.config import BUNDLED_MODEL, ConfigError, Settings
+from app.convert_command import add_convert
+from app.models_keep_command import add_default, add_rm
 from app.paths import find_paths
 from app.pull_command import add_pull
 from app.swap_command import add_swap
@@ -29,6 +31,7 @@ examples:
   stoker models show mlx-community/Qwen3-0.6B-4bit
   stoker models show ./my-model --json
   stoker models pull mlx-community/Qwen3-0.6B-4bit
+  stoker models convert bundled --bits 8
   stoker models swap mlx-community/Qwen3-0.6B-4bit
 """
 
@@ -41,7 +44,7 @@ def add_models(commands: Parsers) -> None:
     """
     models = commands.add_parser(
         "models",
-        help="list, inspect and bring the models on this machine",
+        help="list, inspect, bring and convert the models on this machine",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -54,6 +57,9 @@ def add_models(commands: Parsers) -> None:
     for parser in (shown, one):
         parser.add_argument("--json", action="store_true", help="print JSON")
     add_pull(actions)
+    add_convert(actions)
+    add_rm(actions)
+    add_default(actions)
     add_swap(actions)
 
 
@@ -109,7 +115,8 @@ def _run_list(arguments: argparse.Namespace) -> int:
 
 def _tried(entry: ModelEntry) -> ModelEntry:
     """A model with what trying its tokenizer and its chat template has shown."""
-    if entry.refusal:
+    # The bundled model may not have been made yet.
+    if entry.refusal or not Path(entry.path).is_dir():
         return entry
     from engine.models.text_trial import try_text
 

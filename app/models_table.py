@@ -29,7 +29,7 @@ def _cells(entry: ModelEntry) -> tuple[str, ...]:
         context_limit(entry.max_context_tokens) if entry.max_context_tokens else "-",
         _cache_words(entry),
         _FITS[entry.fits],
-        clean(f"cannot be loaded: {entry.refusal}") if entry.refusal else "",
+        clean(f"cannot be loaded: {entry.refusal}") if entry.refusal else clean(entry.verdict),
     )
 
 
@@ -54,6 +54,7 @@ def model_text(entry: ModelEntry) -> str:
         ("fits", "not known" if entry.fits is None else fits),
         ("tool calls", entry.tool_format),
         ("reasoning", entry.reasoning_format),
+        ("verdict", entry.verdict or "never judged"),
         ("can be loaded", f"no: {entry.refusal}" if entry.refusal else "yes"),
         *((("but", entry.warning),) if entry.warning else ()),
     )

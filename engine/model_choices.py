@@ -138,6 +138,7 @@ class _Reading:
             kv_format=kv_format,
             fits=entry.fits,
             refusal=entry.refusal,
+            verdict=entry.verdict,
             is_active=is_active,
             load_s=run.load_s if run else None,
             agents=() if stays else tuple(self._impacts(fingerprint, quantisation, run)),

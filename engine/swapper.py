@@ -284,12 +284,9 @@ class Swapper:
         progress = swap.progress
         progress.enter(progress.phase)
         parts = progress.parts()
-        report = SwapReport(from_model=progress.from_model, to_model=progress.to_model, parts=parts)
         self._swap = None
         self._publication.swap = None
         if error is None:
-            self._publication.last_swap = report
-            self._telemetry.swapped(parts.total_s)
             self._telemetry.note(
                 "swap",
                 f"{progress.to_model} is active after {parts.total_s:.1f} s: drain "
@@ -303,6 +300,7 @@ class Swapper:
         if self._publication.status is EngineStatus.SWAPPING:
             if error is None:
                 self._publication.last_swap = report
+                self._telemetry.swapped(parts.total_s)
             self._publication.set_status(EngineStatus.SERVING, "serving")
         else:
             self._show()

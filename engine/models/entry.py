@@ -13,6 +13,7 @@ from engine.errors import ModelLoadError
 from engine.models import architectures
 from engine.models.plain_files import read_bounded, read_object
 from engine.models.template_signs import reasoning_format, tool_format
+from engine.models.verdict import read_verdict
 from engine.models.weight_files import WeightFiles, read_weight_files
 
 _TYPE_BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "F8_E4M3": 8, "F8_E5M2": 8}
@@ -52,6 +53,7 @@ class ModelEntry:
         tool_format: How it writes tool calls, where its template tells.
         reasoning_format: How it marks reasoning, where its template tells.
         refusal: Why it cannot be loaded; empty if nothing speaks against it.
+        verdict: What was found when it was judged, on one line; empty where it never was.
         warning: What it cannot do although it can be loaded, where that was tried.
     """
 
@@ -68,6 +70,7 @@ class ModelEntry:
     tool_format: str = ""
     reasoning_format: str = ""
     refusal: str = ""
+    verdict: str = ""
     warning: str = ""
 
 
@@ -111,6 +114,7 @@ def read_entry(
         tool_format=tool_format(template),
         reasoning_format=reasoning_format(template),
         refusal=refusal,
+        verdict=verdict.words if (verdict := read_verdict(folder)) else "",
     )
 
 

@@ -1,0 +1,1 @@
+"""Conversions, from a tiny model of the bundled one's family."""
