@@ -55,7 +55,7 @@ def ask(port: int, agent: str, text: str) -> str:
     return reply.text
 
 
-@pytest.mark.parametrize("way", ["q", "SIGTERM"])
+@pytest.mark.parametrize("way", ["q", pytest.param("SIGTERM", marks=pytest.mark.slow)])
 def test_the_demo_is_used_by_keys_and_leaves_the_terminal_as_it_was(tmux: Tmux, way: str) -> None:
     tmux.start([*STOKER, "demo"])
     tmux.until_shows("sort:", "claude repo-a")

@@ -58,6 +58,7 @@ def test_a_server_that_is_no_stoker_is_measured_by_what_it_says() -> None:
     assert max(told) < 1
 
 
+@pytest.mark.slow
 def test_a_stoker_of_its_own_is_measured_in_every_state(
     stoker_home: Path, bundled_models_dir: Path, tmp_path: Path
 ) -> None:

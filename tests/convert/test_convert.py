@@ -22,7 +22,7 @@ from engine.models.recipe import Recipe
 from engine.models.verdict import VERDICT_NAME, read_verdict
 from engine.runtime.device import DevicePlan, detect
 from engine.runtime.loader import load
-from tests.engine.swap_models import make_tiny
+from tests.engine.swap_models import make_tiny, share_kernels
 
 TEXT = "Once upon a time there was a river, and a house beside it. " * 12
 ROOM = Room(0, widens=False)
@@ -34,7 +34,8 @@ def nothing(_share: float, _text: str) -> None:
 
 
 @pytest.fixture
-def models(tmp_path: Path, bundled_model_dir: Path) -> Path:
+def models(tmp_path: Path, bundled_models_dir: Path, bundled_model_dir: Path) -> Path:
+    share_kernels(bundled_models_dir, tmp_path / "cache")
     make_tiny(bundled_model_dir, tmp_path / "models" / "alpha")
     make_tiny(bundled_model_dir, tmp_path / "models" / "narrow", intermediate_size=96)
     (tmp_path / "models" / "alpha" / "model.py").write_text("raise SystemExit('never run')\n")
@@ -57,6 +58,7 @@ def left(models: Path) -> list[str]:
 def test_it_is_smaller_can_be_loaded_and_has_a_verdict(models: Path) -> None:
     made = maker(models).convert("alpha", Recipe(8, 32), None)
     assert made.model_id == "alpha-8bit"
+    assert (models / "alpha-8bit" / VERDICT_NAME).is_file()
     entry = show_model("alpha-8bit", models, ROOM)
     assert not entry.refusal
     assert entry.verdict == made.verdict.words
@@ -105,6 +107,7 @@ def test_what_cannot_be_made_is_refused_by_name(
     assert left(models) == []
 
 
+@pytest.mark.slow
 def test_what_is_quantised_already_is_refused(models: Path) -> None:
     maker(models).convert("alpha", Recipe(8, 32), None)
     with pytest.raises(ModelLoadError, match="quantised already"):
@@ -179,6 +182,7 @@ def test_by_command_made_shown_kept_from_being_default_and_removed(
     models: Path, stoker_home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (stoker_home / "models").symlink_to(models)
+    (models.parent / "cache").rename(stoker_home / "cache")
 
     def run(*words: str) -> tuple[int, str, str]:
         try:
@@ -209,9 +213,3 @@ def test_by_command_made_shown_kept_from_being_default_and_removed(
     code, out, _ = run("rm", "alpha-3bit", "--yes")
     assert code == 0
     assert "alpha-3bit" not in left(models)
-
-
-def test_a_verdict_lies_beside_the_model(models: Path) -> None:
-    made = maker(models).convert("alpha", Recipe(8, 32), "small")
-    assert (models / "small" / VERDICT_NAME).is_file()
-    assert made.model_id == "small"

@@ -66,3 +66,15 @@ def _link_or_copy(source: str, target: str) -> None:
         os.link(source, target)
     except OSError:
         shutil.copy2(source, target)
+
+
+def share_kernels(bundled_models_dir: Path, cache_dir: Path) -> Path:
+    """Takes over the machine's kernels where they have been built; that takes seconds.
+
+    Returns:
+        The cache folder.
+    """
+    cache_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for kernels in (bundled_models_dir / "cache").glob("kernels-*.so"):
+        shutil.copy2(kernels, cache_dir / kernels.name)
+    return cache_dir

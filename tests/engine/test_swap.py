@@ -34,7 +34,7 @@ from engine.runtime import loader
 from engine.settings import DiskSettings
 from engine.snapshot import EngineStatus, ModelChoice, SwapReport
 from tests.engine.real_engine import TIMEOUT_S, Answer, RunningTurn, ask, make_engine
-from tests.engine.swap_models import TINY_IDS, make_shelf, make_tiny
+from tests.engine.swap_models import TINY_IDS, make_shelf, make_tiny, share_kernels
 
 ALPHA, BETA = TINY_IDS
 GAMMA = "gamma"
@@ -57,7 +57,9 @@ def started(models: Path, home: Path | None, model: str = ALPHA) -> Iterator[Eng
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory, bundled_models_dir: Path) -> Path:
-    return make_shelf(tmp_path_factory.mktemp("shelf") / "models", bundled_models_dir)
+    shelf = tmp_path_factory.mktemp("shelf")
+    share_kernels(bundled_models_dir, shelf / "cache")
+    return make_shelf(shelf / "models", bundled_models_dir)
 
 
 @pytest.fixture(scope="module")
@@ -369,6 +371,7 @@ def test_fifty_changes_leave_memory_as_it_was(models: Path, tmp_path: Path) -> N
         assert engine.snapshot.device_detail.memory_active_bytes
 
 
+@pytest.mark.slow
 def test_another_kv_format_is_a_swap_to_the_same_model(
     bundled_models_dir: Path, tmp_path: Path
 ) -> None:
