@@ -15,7 +15,7 @@ STAMP := $(VENV)/.stoker-installed
 WORKERS ?= -n logical --maxprocesses 4 --dist loadfile
 SOAK_S ?= 1800
 BENCHMARKS ?= cpu_profile http_agents dashboard startup returning_agent shared_prefix \
-	pool_scale persistence_cost kv_formats constrained http_overhead fairness
+	pool_scale persistence_cost kv_formats constrained http_overhead fairness swap conversion
 LOCKS := requirements-dev.lock requirements-model.lock
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes
 
