@@ -135,6 +135,7 @@ def test_a_second_server_on_the_same_data_is_refused_in_one_line(home: Path) -> 
     assert "STOKER_HOME" in run.stderr
 
 
+@pytest.mark.slow
 def test_generate_works_beside_a_server(home: Path) -> None:
     with serving(home):
         run = subprocess.run(

@@ -88,6 +88,7 @@ def test_a_real_model_is_used_by_keys_and_leaves_the_terminal_as_it_was(
     tmux.assert_left(0)
 
 
+@pytest.mark.slow
 def test_an_engine_that_dies_is_told_and_leaves_the_terminal_as_it_was(
     tmux: Tmux, home: Path, tmp_path: Path
 ) -> None:

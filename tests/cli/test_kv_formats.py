@@ -120,6 +120,7 @@ def test_a_folder_s_fingerprint_is_known_until_a_file_changes(
     assert known_fingerprint(str(folder), models) is None
 
 
+@pytest.mark.slow
 def test_bench_kv_measures_and_keeps_what_it_measured(
     home_with_model: Path,
     capsys: pytest.CaptureFixture[str],

@@ -50,6 +50,7 @@ def test_everything_is_tried_on_the_real_model(ready_home: Path) -> None:
     assert not list(ready_home.rglob("index.db"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ready_home")
 def test_what_does_not_work_is_named_and_exits_with_2() -> None:
     test = run("-c", _BROKEN_DECODE)

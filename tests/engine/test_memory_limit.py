@@ -40,6 +40,7 @@ def limit_bytes(bundled_models_dir: Path, tmp_path_factory: pytest.TempPathFacto
     return int(probe["base_bytes"]) + ROOM_BYTES
 
 
+@pytest.mark.slow
 @on_linux
 def test_a_process_with_little_memory_stays_inside_it(
     bundled_models_dir: Path, tmp_path: Path, limit_bytes: int

@@ -96,6 +96,7 @@ def test_where_calls_are_free_but_not_made_the_text_is_what_it_is_without(engine
     assert bound.token_ids == free.token_ids
 
 
+@pytest.mark.slow
 def test_a_preempted_turn_under_a_constraint_resumes_to_the_same_tokens(
     bundled_models_dir: Path, engine: Engine
 ) -> None:

@@ -64,6 +64,7 @@ def test_hot_warm_and_restarted_caches_say_what_a_computed_one_does(
             assert answer.num_cached_tokens == answer.last.usage.num_prompt_tokens - 1
 
 
+@pytest.mark.slow
 def test_caches_of_another_format_are_left_alone(
     bundled_models_dir: Path, tmp_path: Path, alone: dict[str, list[int]]
 ) -> None:
@@ -77,6 +78,7 @@ def test_caches_of_another_format_are_left_alone(
     assert answer.token_ids == alone["agent-1"]
 
 
+@pytest.mark.slow
 def test_a_budget_holds_three_and_a_half_times_as_much_as_in_16_bits(
     bundled_models_dir: Path,
 ) -> None:

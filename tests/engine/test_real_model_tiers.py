@@ -89,6 +89,7 @@ def test_a_fork_says_what_its_parent_would(
     assert answered_alone(plain, other) == child.token_ids
 
 
+@pytest.mark.slow
 def test_in_a_small_pool_the_disk_takes_over_without_changing_a_token(
     bundled_models_dir: Path, plain: Engine, alone: dict[str, list[int]], tmp_path: Path
 ) -> None:
@@ -102,6 +103,7 @@ def test_in_a_small_pool_the_disk_takes_over_without_changing_a_token(
         assert engine.snapshot.pool.num_evictions > 0
 
 
+@pytest.mark.slow
 def test_preempted_in_the_middle_of_a_reply_it_goes_on_as_if_nothing_was(
     bundled_models_dir: Path, plain: Engine, tmp_path: Path
 ) -> None:
