@@ -42,7 +42,7 @@ class Swap:
     """One change of model under way.
 
     Attributes:
-        command: Who wants it; None for going back to the previous model.
+        command: Who wants it.
         progress: Its clock.
         found: The new model, once it is found.
         drain_until_s: When turns that still run are ended, monotonic seconds.

@@ -7,7 +7,8 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from app.api.shapes import ANTHROPIC_ERROR, OPENAI_ERROR, SHAPES, Shape
+from app.api.schemas import ANTHROPIC_ERROR, OPENAI_ERROR
+from app.api.shapes import SHAPES, Shape
 
 _METHODS = ("get", "post", "delete")
 

@@ -17,6 +17,7 @@ from engine.models.text_files import read_codec
 from engine.models.verdict import Verdict
 from engine.runtime.device import DeviceProfile
 from engine.runtime.loader import Progress, load
+from engine.runtime.perplexity import surprise
 from engine.runtime.runner import ModelRunner
 
 MAX_TEXT_TOKENS = 1024
@@ -139,15 +140,8 @@ def _read_text(
         if start < LOGIT_TOKENS:
             reading.logits.append(rows[: LOGIT_TOKENS - start].copy())
         reading.choices += np.argmax(rows, axis=-1).tolist()
-        reading.surprise += _surprise(rows, targets)
+        reading.surprise += surprise(rows, targets)
         progress(0.3 + 0.6 * (start + len(part)) / num_targets, "")
-
-
-def _surprise(rows: NDArray[np.float32], targets: Sequence[int]) -> float:
-    wide = rows.astype(np.float64)
-    highest = wide.max(axis=-1, keepdims=True)
-    totals = np.log(np.exp(wide - highest).sum(axis=-1)) + highest[:, 0]
-    return float((totals - wide[np.arange(len(targets)), list(targets)]).sum())
 
 
 def _listen(runner: ModelRunner, prompt: Sequence[int], reading: _Reading) -> None:

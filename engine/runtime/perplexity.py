@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import mlx.core as mx
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.errors import InvalidRequestError
 from engine.runtime.runner import ModelRunner
@@ -36,14 +37,19 @@ def perplexity(
     for start in range(0, num_targets, SLICE_TOKENS):
         part = token_ids[start : min(start + SLICE_TOKENS, num_targets)]
         targets = token_ids[start + 1 : start + 1 + len(part)]
-        total += _surprise(runner.prompt_logits(caches, part), targets)
+        rows = np.array(runner.prompt_logits(caches, part).astype(mx.float32))
+        total += surprise(rows, targets)
         progress((start + len(part)) / num_targets)
     return math.exp(total / num_targets)
 
 
-def _surprise(logits: mx.array, targets: Sequence[int]) -> float:
-    """The sum of -ln p of the tokens that followed."""
-    rows = np.array(logits.astype(mx.float32))
+def surprise(rows: NDArray[np.float32], targets: Sequence[int]) -> float:
+    """The sum of -ln p of the tokens that followed.
+
+    Args:
+        rows: Logits, shape [tokens, vocabulary]; they are overwritten.
+        targets: What followed each.
+    """
     highest = rows.max(axis=-1)
     likely = rows[np.arange(len(targets)), list(targets)].astype(np.float64)
     rows -= highest[:, None]
